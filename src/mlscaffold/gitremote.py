@@ -1,0 +1,74 @@
+"""Serve the releases in this package to git, as the remote `mlscaffold::default`.
+
+Git starts `git-remote-mlscaffold <remote> <address>` and speaks the protocol of gitremote-helpers(7) with it:
+lines in, lines out, a blank line ends a list. All in bytes, since Windows ends text lines with CR LF.
+"""
+
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from mlscaffold import __version__
+from mlscaffold.source import BUNDLE, refs
+
+USAGE = "git-remote-mlscaffold is started by git, for addresses such as mlscaffold::default."
+
+
+def main() -> None:
+    """Answer git until it hangs up; what goes wrong is one line on stderr, which git passes on."""
+    try:
+        if len(sys.argv) < 2:
+            raise SystemExit(USAGE)
+        serve(find(sys.argv[-1]))
+    except ValueError as error:
+        raise SystemExit(f"mlscaffold {__version__}: {error}") from None
+    except (BrokenPipeError, KeyboardInterrupt):
+        raise SystemExit(1) from None
+
+
+def find(address: str) -> Path:
+    """Find the bundle behind the part of `mlscaffold::<address>` after the colons."""
+    if address != "default":
+        raise ValueError(f"mlscaffold::{address} is no template source. The only one is mlscaffold::default.")
+    if not BUNDLE.is_file():
+        raise ValueError("mlscaffold::default has no releases here. Install a released mlscaffold.")
+    return BUNDLE
+
+
+def serve(bundle: Path) -> None:
+    """Answer `capabilities`, `list` and `fetch`, all of them from one bundle."""
+    for line in sys.stdin.buffer:
+        match line.split():
+            case [b"capabilities"]:
+                answer(["fetch"])
+            case [b"list", *_]:
+                heads = [f"{commit} {ref}" for ref, commit in refs(bundle).items() if ref != "HEAD"]
+                answer([*heads, "@refs/heads/main HEAD"])
+            case [b"fetch", *_]:
+                for rest in sys.stdin.buffer:  # git asks for each commit; a bundle comes as a whole
+                    if not rest.strip():
+                        break
+                unbundle(bundle)
+                answer([])
+            case []:
+                return
+            case _:
+                raise ValueError(
+                    f"git asks for {line.decode(errors='replace').strip()!r}, which is unknown here."
+                )
+
+
+def answer(lines: Iterable[str]) -> None:
+    """Write lines and the blank one that ends them."""
+    sys.stdout.buffer.write("".join(f"{line}\n" for line in [*lines, ""]).encode())
+    sys.stdout.buffer.flush()
+
+
+def unbundle(bundle: Path) -> None:
+    """Put the objects of a bundle into the repository that git works on: it is in `GIT_DIR`."""
+    command = ["git", "bundle", "unbundle", str(bundle)]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    if done.returncode:
+        reason = done.stderr.decode(errors="replace").strip()
+        raise ValueError(f"git could not read {bundle}: {reason}. Install mlscaffold anew.")
