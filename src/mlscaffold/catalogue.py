@@ -1,0 +1,255 @@
+"""The questions that a project is generated from, read from `copier.yml`.
+
+Copier asks these questions; this module lets the rest of mlscaffold read them too: flags, prompts, rules, the
+option table and the test matrix. It declares no option of its own.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
+from itertools import chain, combinations
+from pathlib import Path
+from typing import cast
+
+import yaml
+from jinja2 import FileSystemLoader, StrictUndefined, Template, TemplateError, Undefined
+from jinja2.sandbox import SandboxedEnvironment
+
+from mlscaffold.errors import AnswerError, CatalogueError, did_you_mean
+
+Answer = str | bool | list[str]
+Answers = Mapping[str, Answer]
+
+WORDS = {"true": True, "yes": True, "false": False, "no": False}
+UNDEFINED = {"jinja2.StrictUndefined": StrictUndefined, "jinja2.Undefined": Undefined}
+
+
+@dataclass(frozen=True)
+class Choice:
+    value: str | bool
+    label: str
+    validator: str = ""  # Jinja; renders to the reason why this choice is closed, or to nothing
+
+
+@dataclass(frozen=True)
+class Question:
+    name: str
+    help: str
+    type: str  # "str" or "bool"
+    default: Answer  # text in it is Jinja and sees the answers to earlier questions
+    choices: tuple[Choice, ...] = ()
+    multiselect: bool = False
+    validator: str = ""
+    computed: bool = False  # never asked, never stored: a value that templates derive from answers
+    core: bool = True  # an axis of the matrix that our tests prove in full
+
+    @property
+    def values(self) -> list[Answer]:
+        """Every answer there is, the first choice first; empty for free text."""
+        if self.multiselect:
+            names = [str(choice.value) for choice in self.choices]
+            sets = chain.from_iterable(combinations(names, size) for size in range(len(names) + 1))
+            return [list(subset) for subset in sets]
+        if self.type == "bool" and not self.choices:
+            return [False, True]
+        return [choice.value for choice in self.choices]
+
+    def parse(self, text: str) -> Answer:
+        """Read an answer as it is typed: `yes`, `ddp`, `tensorboard,wandb`; `none` is the empty set."""
+        if not self.multiselect:
+            return self.check_type(text)
+        known = {choice.value for choice in self.choices}
+        names = [name.strip() for name in text.split(",") if name.strip()]
+        return self.check_type([] if names == ["none"] and "none" not in known else names)
+
+    def check_type(self, value: object) -> Answer:
+        """Take a value of this question's type, several in the order of the choices; refuse any other."""
+        if self.multiselect:
+            if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
+                raise AnswerError(f"{self.name}: {_show(value)} is no list of names.", "Write [a, b], or [].")
+            order = {choice.value: place for place, choice in enumerate(self.choices)}
+            return sorted(set(value), key=lambda item: (order.get(item, len(order)), item))
+        if self.type == "bool":
+            if isinstance(value, str):
+                value = WORDS.get(value.lower(), value)
+            if not isinstance(value, bool):
+                raise AnswerError(f"{self.name}: {_show(value)} is neither true nor false.")
+            return value
+        if not isinstance(value, str):
+            raise AnswerError(f"{self.name}: {_show(value)} is no text.", "Put it in quotes.")
+        return value
+
+
+@dataclass(frozen=True, eq=False)
+class Catalogue:
+    root: Path  # the folder of copier.yml, where paths of includes begin
+    settings: Mapping[str, object]  # the keys of copier.yml that begin with "_", without it
+    everything: tuple[Question, ...]  # asked and computed, in the order in which they depend on each other
+
+    @cached_property
+    def questions(self) -> tuple[Question, ...]:
+        """The questions that someone answers, in the order in which they are asked."""
+        return tuple(question for question in self.everything if not question.computed)
+
+    def __getitem__(self, name: str) -> Question:
+        """Look a question up; an unknown name is answered with the nearest one."""
+        for question in self.questions:
+            if question.name == name:
+                return question
+        known = [question.name for question in self.questions]
+        remedy = did_you_mean(name, known) or f"There are: {', '.join(known)}."
+        raise AnswerError(f"{name!r} is no question of the catalogue.", remedy)
+
+    @cached_property
+    def environment(self) -> SandboxedEnvironment:
+        """The Jinja that renders rules, file names and files, set up as Copier does it."""
+        given = cast("dict[str, object]", self.settings.get("envops", {}))
+        options = {"keep_trailing_newline": True, **given}
+        options["undefined"] = UNDEFINED[str(options.get("undefined", "jinja2.Undefined"))]
+        environment = SandboxedEnvironment(
+            loader=FileSystemLoader(self.root), cache_size=-1, auto_reload=False, **options
+        )
+        environment.filters["to_nice_yaml"] = _to_nice_yaml
+        return environment
+
+    @cached_property
+    def compile(self) -> Callable[[str], Template]:
+        """Turn Jinja text into a template, once per text."""
+        return cache(self.environment.from_string)
+
+    def evaluate(self, text: str, answers: Mapping[str, object]) -> str:
+        """Render a rule, a default or a file name of the catalogue."""
+        if "{" not in text and "#" not in text:  # most are no templates, and compiling takes time
+            return text
+        try:
+            return self.compile(text).render(answers)
+        except TemplateError as error:
+            raise CatalogueError(f"{self.root / 'copier.yml'}: {text!r} does not render: {error}.") from error
+
+    def complete(self, given: Answers) -> dict[str, Answer]:
+        """Answer every question, computed ones too: what is given, else the default. No rule is looked at."""
+        for name in given:
+            self[name]
+        answers: dict[str, Answer] = {}
+        for question in self.everything:
+            value = given[question.name] if question.name in given else self.default(question, answers)
+            answers[question.name] = question.check_type(value)
+        return answers
+
+    def resolve(self, given: Answers) -> dict[str, Answer]:
+        """Answer every question that is asked: what a project stores."""
+        answers = self.complete(given)
+        return {question.name: answers[question.name] for question in self.questions}
+
+    def default(self, question: Question, answers: Answers) -> Answer:
+        """Render the default of a question from the answers to those before it."""
+        value = question.default
+        if isinstance(value, list):
+            return [self.evaluate(item, answers) for item in value]
+        return self.evaluate(value, answers) if isinstance(value, str) else value
+
+    def objections(self, given: Answers) -> dict[str, str]:
+        """Say for each question whose answer cannot stand why, in the words of the catalogue."""
+        answers = self.complete(given)
+        found = {question.name: self.objection(question, answers) for question in self.questions}
+        return {name: reason for name, reason in found.items() if reason}
+
+    def objection(self, question: Question, answers: Answers) -> str:
+        """Say why the answer to one question cannot stand, given the earlier ones; nothing when it can."""
+        value = answers[question.name]
+        for item in value if isinstance(value, list) else [value]:
+            if question.choices and (reason := self._closed(question, item, answers)):
+                return reason
+        return self.evaluate(question.validator, answers).strip()
+
+    def closed(self, choice: Choice, answers: Answers) -> str:
+        """Say why earlier answers rule a choice out; nothing when they do not."""
+        return self.evaluate(choice.validator, answers).strip()
+
+    def _closed(self, question: Question, value: str | bool, answers: Answers) -> str:
+        for choice in question.choices:
+            if choice.value == value:
+                return self.closed(choice, answers)
+        known = [_plain(choice.value) for choice in question.choices]
+        wrong = f"{question.name}: {_plain(value)!r} is not offered, only {', '.join(known)}."
+        return f"{wrong} {did_you_mean(_plain(value), known)}".strip()
+
+    def combinations(self) -> Iterator[dict[str, Answer]]:
+        """Every legal set of answers to the questions of the core matrix; the others keep their defaults."""
+        yield from self._extend({}, 0)
+
+    def _extend(self, answers: dict[str, Answer], index: int) -> Iterator[dict[str, Answer]]:
+        if index == len(self.everything):
+            yield {q.name: answers[q.name] for q in self.everything if _is_axis(q)}
+            return
+        question = self.everything[index]
+        for value in question.values if _is_axis(question) else [self.default(question, answers)]:
+            extended = {**answers, question.name: question.check_type(value)}
+            if question.computed or not self.objection(question, extended):
+                yield from self._extend(extended, index + 1)
+
+
+@cache
+def read(root: Path) -> Catalogue:
+    """Read `copier.yml` in `root`, once per process."""
+    path = root / "copier.yml"
+    try:
+        document = yaml.load(path.read_bytes(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except (OSError, yaml.YAMLError) as error:
+        raise CatalogueError(f"{path} cannot be read: {' '.join(str(error).split())}.") from error
+    if not isinstance(document, dict):
+        raise CatalogueError(f"{path} holds no questions.")
+    settings = {name[1:]: value for name, value in document.items() if name.startswith("_")}
+    outside = settings.get("outside_core", [])
+    questions = [_question(name, spec) for name, spec in document.items() if not name.startswith("_")]
+    return Catalogue(
+        root=root,
+        settings=settings,
+        everything=tuple(replace(question, core=question.name not in outside) for question in questions),
+    )
+
+
+def _question(name: str, spec: object) -> Question:
+    if not isinstance(spec, dict) or "default" not in spec:
+        raise CatalogueError(f"copier.yml: {name} has no default.", "A script could not answer it.")
+    if spec.get("type") not in ("str", "bool") or not isinstance(spec.get("when", True), bool):
+        raise CatalogueError(f"copier.yml: {name}: type is str or bool, and when is true or false.")
+    return Question(
+        name=name,
+        help=spec.get("help", ""),
+        type=spec["type"],
+        default=spec["default"],
+        choices=tuple(_choices(spec.get("choices", []))),
+        multiselect=spec.get("multiselect", False),
+        validator=spec.get("validator", ""),
+        computed=spec.get("when") is False,
+    )
+
+
+def _choices(spec: list[str | bool] | dict[str, object]) -> Iterator[Choice]:
+    pairs = spec.items() if isinstance(spec, dict) else [(str(value), value) for value in spec]
+    for label, value in pairs:
+        if isinstance(value, dict):
+            yield Choice(value["value"], str(label), value.get("validator", ""))
+        else:
+            yield Choice(cast("str | bool", value), str(label))
+
+
+def _is_axis(question: Question) -> bool:
+    return question.core and not question.computed and bool(question.values)
+
+
+def _plain(value: str | bool) -> str:
+    """Write a value as it is typed."""
+    return ("no", "yes")[value] if isinstance(value, bool) else value
+
+
+def _show(value: object) -> str:
+    """Write any value on one short line."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _to_nice_yaml(value: object) -> str:
+    """Write YAML as Copier's filter of this name does; the dumper in C folds and escapes otherwise."""
+    return yaml.dump(value, indent=4, allow_unicode=True, default_flow_style=False)

@@ -1,0 +1,41 @@
+"""What can go wrong in a way that its user can act on; `cli.py` prints it and chooses the exit code."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class MlscaffoldError(Exception):
+    """Something was refused or failed: what was given and what is wrong with it, then what to do."""
+
+    exit_code = 1
+
+    def __init__(self, wrong: str, remedy: str = "") -> None:
+        super().__init__(f"{wrong} {remedy}".strip())
+
+
+class UsageError(MlscaffoldError):
+    """What was typed cannot be meant: an unknown value, answers that do not go together."""
+
+    exit_code = 2
+
+
+class AnswerError(UsageError):
+    """An answer that no question of the catalogue takes."""
+
+
+class CatalogueError(MlscaffoldError):
+    """A `copier.yml` or a template that cannot be used: a mistake of whoever wrote it."""
+
+
+class TargetError(MlscaffoldError):
+    """A place where no project can be written."""
+
+
+class ToolError(MlscaffoldError):
+    """A program that mlscaffold ran, git or pip, did not do its work."""
+
+
+def did_you_mean(given: str, known: Iterable[str]) -> str:
+    """Name the nearest of the known words as a question, or nothing when none is near."""
+    near = get_close_matches(given.lower(), list(known), n=1)
+    return f"Did you mean {near[0]}?" if near else ""

@@ -1,0 +1,123 @@
+"""Render a project from the templates, as Copier does, in about 2 ms after the first."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path, PurePosixPath
+from typing import cast
+from unicodedata import normalize
+
+from jinja2 import TemplateError
+from pathspec import PathSpec
+
+from mlscaffold.catalogue import Answer, Answers, Catalogue, read
+from mlscaffold.errors import CatalogueError
+from mlscaffold.source import SOURCE, recorded_commit, template_root
+
+ANSWERS_FILE = ".copier-answers.yml"
+
+
+@dataclass(frozen=True)
+class File:
+    content: bytes
+    executable: bool = False
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file of the template: where it goes, in Jinja, and what it holds."""
+
+    path: str  # below the folder of the project's templates
+    load: Callable[[dict[str, object]], bytes]
+    executable: bool
+
+
+def render(answers: Answers, root: Path | None = None, commit: str | None = None) -> dict[str, File]:
+    """Render the files of a project by their posix paths; questions without an answer keep their defaults.
+
+    `root` holds the `copier.yml` of a template other than ours, and `commit` says which release that is. The
+    rules of the catalogue are not looked at: ask `Catalogue.objections` first.
+    """
+    if root is None:
+        root, commit = template_root(), _own_commit()
+    catalogue = read(root)
+    complete = catalogue.complete(answers)
+    stored = {question.name: complete[question.name] for question in catalogue.questions}
+    context = _context(complete, stored, commit)
+    excluded = _excluder(catalogue, context)
+    files = {}
+    for source in _sources(catalogue):
+        path = catalogue.evaluate(source.path, context)
+        if all(path.split("/")) and not excluded(path):
+            files[_inside(path)] = File(source.load(context), source.executable)
+    return dict(sorted(files.items()))
+
+
+def _context(complete: dict[str, Answer], stored: dict[str, Answer], commit: str | None) -> dict[str, object]:
+    """What a template sees: the answers, and as much of Copier's own names as ours use."""
+    origin = {"_commit": commit, "_src_path": SOURCE} if commit else {"_src_path": SOURCE}
+    return {
+        **complete,
+        "_copier_answers": {**origin, **stored},
+        "_copier_conf": {"answers_file": ANSWERS_FILE, "sep": os.sep},
+        "_copier_operation": "copy",
+    }
+
+
+def _excluder(catalogue: Catalogue, context: dict[str, object]) -> Callable[[str], bool]:
+    patterns: list[str] = []
+    for entry in cast("list[str]", catalogue.settings.get("exclude", [])):
+        patterns += normalize("NFD", catalogue.evaluate(entry, context)).splitlines()
+    return _matcher(tuple(patterns))
+
+
+@cache
+def _matcher(patterns: tuple[str, ...]) -> Callable[[str], bool]:
+    return PathSpec.from_lines("gitignore", patterns).match_file
+
+
+@cache
+def _own_commit() -> str | None:
+    return recorded_commit()
+
+
+@cache
+def _sources(catalogue: Catalogue) -> list[Source]:
+    suffix = str(catalogue.settings.get("templates_suffix", ".jinja"))
+    top = catalogue.root / str(catalogue.settings.get("subdirectory", "."))
+    found = {path.relative_to(top).as_posix(): path for path in top.rglob("*") if path.is_file()}
+    return [
+        _source(catalogue, path, relative, suffix)
+        for relative, path in found.items()
+        if f"{relative}{suffix}" not in found  # the template of the same name goes first
+    ]
+
+
+def _source(catalogue: Catalogue, path: Path, relative: str, suffix: str) -> Source:
+    executable = bool(path.stat().st_mode & 0o100)
+    if not relative.endswith(suffix):
+        return Source(relative, _verbatim(path), executable)
+    name = path.relative_to(catalogue.root).as_posix()
+
+    def load(context: dict[str, object]) -> bytes:
+        try:
+            return catalogue.environment.get_template(name).render(context).encode()
+        except (TemplateError, UnicodeError) as error:
+            raise CatalogueError(f"{path} does not render: {type(error).__name__}: {error}.") from error
+
+    return Source(relative.removesuffix(suffix), load, executable)
+
+
+def _verbatim(path: Path) -> Callable[[dict[str, object]], bytes]:
+    """Load a file that is no template."""
+    content = path.read_bytes()
+    return lambda _context: content
+
+
+def _inside(path: str) -> str:
+    """Refuse a path that would lead out of the project."""
+    pure = PurePosixPath(path)
+    if pure.is_absolute() or ".." in pure.parts or "\\" in path:
+        raise CatalogueError(f"A template names the file {path!r}, which lies outside the project.")
+    return pure.as_posix()
