@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from mlscaffold import __version__
+from mlscaffold.errors import MlscaffoldError
 from mlscaffold.source import BUNDLE, refs
 
 USAGE = "git-remote-mlscaffold is started by git, for addresses such as mlscaffold::default."
@@ -21,7 +22,7 @@ def main() -> None:
         if len(sys.argv) < 2:
             raise SystemExit(USAGE)
         serve(find(sys.argv[-1]))
-    except ValueError as error:
+    except MlscaffoldError as error:
         raise SystemExit(f"mlscaffold {__version__}: {error}") from None
     except (BrokenPipeError, KeyboardInterrupt):
         raise SystemExit(1) from None
@@ -30,9 +31,13 @@ def main() -> None:
 def find(address: str) -> Path:
     """Find the bundle behind the part of `mlscaffold::<address>` after the colons."""
     if address != "default":
-        raise ValueError(f"mlscaffold::{address} is no template source. The only one is mlscaffold::default.")
+        raise MlscaffoldError(
+            f"mlscaffold::{address} is no template source.", "There is mlscaffold::default."
+        )
     if not BUNDLE.is_file():
-        raise ValueError("mlscaffold::default has no releases here. Install a released mlscaffold.")
+        raise MlscaffoldError(
+            f"{BUNDLE} is missing: no template is released here.", "Install a released mlscaffold."
+        )
     return BUNDLE
 
 
@@ -54,9 +59,7 @@ def serve(bundle: Path) -> None:
             case []:
                 return
             case _:
-                raise ValueError(
-                    f"git asks for {line.decode(errors='replace').strip()!r}, which is unknown here."
-                )
+                raise MlscaffoldError(f"git asks for {line!r}, which is unknown here.")
 
 
 def answer(lines: Iterable[str]) -> None:
@@ -71,4 +74,4 @@ def unbundle(bundle: Path) -> None:
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
     if done.returncode:
         reason = done.stderr.decode(errors="replace").strip()
-        raise ValueError(f"git could not read {bundle}: {reason}. Install mlscaffold anew.")
+        raise MlscaffoldError(f"git could not read {bundle}: {reason}.", "Install mlscaffold anew.")

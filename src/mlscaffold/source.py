@@ -11,6 +11,7 @@ import os
 from pathlib import Path
 
 from mlscaffold import __version__
+from mlscaffold.errors import MlscaffoldError
 
 SOURCE = "git+mlscaffold::default"
 BUNDLE = Path(__file__).with_name("releases.bundle")
@@ -23,9 +24,7 @@ def template_root() -> Path:
     installed = here.parent / "_template"
     root = installed if installed.is_dir() else here.parents[2]
     if not (root / "copier.yml").is_file():
-        raise FileNotFoundError(
-            f"{root} has no copier.yml: this mlscaffold lacks its templates. Install it anew."
-        )
+        raise MlscaffoldError(f"There are no templates in {root}.", "Install mlscaffold anew.")
     return root
 
 
@@ -54,10 +53,10 @@ def refs(bundle: Path) -> dict[str, str]:
     found = {}
     with bundle.open("rb") as file:
         if file.readline() not in (b"# v2 git bundle\n", b"# v3 git bundle\n"):
-            raise ValueError(f"{bundle} is no git bundle. Install mlscaffold anew.")
+            raise MlscaffoldError(f"{bundle} is no git bundle.", "Install mlscaffold anew.")
         for line in iter(file.readline, b"\n"):
             if not line:
-                raise ValueError(f"{bundle} ends within its header. Install mlscaffold anew.")
+                raise MlscaffoldError(f"{bundle} ends within its header.", "Install mlscaffold anew.")
             if line[:1] not in b"-@":  # a prerequisite, a capability
                 commit, ref = line.decode().rstrip("\n").split(" ", 1)
                 found[ref] = commit
