@@ -55,7 +55,7 @@ def refs(bundle: Path) -> dict[str, str]:
         if file.readline() not in (b"# v2 git bundle\n", b"# v3 git bundle\n"):
             raise MlscaffoldError(f"{bundle} is no git bundle.", "Install mlscaffold anew.")
         for line in iter(file.readline, b"\n"):
-            if not line:
+            if not line.endswith(b"\n"):
                 raise MlscaffoldError(f"{bundle} ends within its header.", "Install mlscaffold anew.")
             if line[:1] not in b"-@":  # a prerequisite, a capability
                 commit, ref = line.decode().rstrip("\n").split(" ", 1)

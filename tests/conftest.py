@@ -1,0 +1,3 @@
+"""Fixtures that several test modules use."""
+
+pytest_plugins = ["tests.releases"]

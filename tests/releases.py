@@ -1,0 +1,164 @@
+"""Copies of this repository, the releases and wheels made from them, and environments with such a wheel."""
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+NOTES = (
+    "templates/project/NOTES.md"  # a file of our own, so that no change to the real templates matters here
+)
+
+
+@dataclass(frozen=True)
+class Environment:
+    """A virtual environment with mlscaffold, and a home without anybody's settings or caches."""
+
+    folder: Path
+    home: Path
+
+    @property
+    def scripts(self) -> Path:
+        return self.folder / ("Scripts" if os.name == "nt" else "bin")
+
+    def run(self, *command: str | Path, cwd: Path, code: int = 0) -> str:
+        """Run a command as in an activated environment, without a terminal; return what it prints."""
+        settings = clean_settings(self.home) | {"VIRTUAL_ENV": str(self.folder)}
+        settings["PATH"] = f"{self.scripts}{os.pathsep}{settings['PATH']}"
+        return run(*command, cwd=cwd, code=code, settings=settings)
+
+
+def run(*command: str | Path, cwd: Path, code: int = 0, settings: dict[str, str] | None = None) -> str:
+    """Run a command that ends with `code`, without a terminal; return what it prints on both streams."""
+    done = subprocess.run(
+        command,
+        cwd=cwd,
+        env=clean_settings() if settings is None else settings,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        check=False,
+    )
+    assert done.returncode == code, f"{command} ended with {done.returncode}:\n{done.stdout}"
+    return done.stdout
+
+
+def clean_settings(home: Path | None = None) -> dict[str, str]:
+    """This process's environment variables, with a git that knows its user and nothing else."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("GIT_", "PYTHON"))}
+    person = {
+        f"GIT_{role}_{what}": "tester" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")
+    }
+    settings = kept | person | {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
+    if home is not None:
+        settings |= {"HOME": str(home), "USERPROFILE": str(home), "COPIER_CACHE_DIR": str(home / "copier")}
+        settings |= {"PIP_CACHE_DIR": pip_cache()}
+    return settings
+
+
+def git(folder: Path, *arguments: str) -> str:
+    return run("git", *arguments, cwd=folder).strip()
+
+
+def commit(folder: Path, message: str = "Change") -> None:
+    git(folder, "add", "--all")
+    git(folder, "commit", "--quiet", "--message", message)
+
+
+def copy_repository(destination: Path) -> Path:
+    """Copy the files that git tracks or would track, without releases, into a repository of one commit."""
+    listed = git(ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0")
+    for name in filter(None, listed):
+        if (ROOT / name).is_file() and not name.endswith(".bundle"):
+            (destination / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, destination / name)
+    (destination / NOTES).write_text("first\nsecond\nthird\nfourth\nfifth\n", encoding="utf-8")
+    (destination / "CHANGELOG.md").write_text(
+        "## [0.2.0] - 2026-12-02\n\nB.\n\n## [0.1.0]\n\nA.\n", encoding="utf-8"
+    )
+    git(destination, "init", "--quiet", "--initial-branch=main")
+    commit(destination, "Begin")
+    return destination
+
+
+def make_release(checkout: Path, version: str, code: int = 0) -> str:
+    """Do what `make release` does; return what it says."""
+    settings = clean_settings() | {"PYTHONPATH": str(checkout / "src")}
+    return run(sys.executable, "tools/release.py", version, cwd=checkout, code=code, settings=settings)
+
+
+def change_notes(checkout: Path) -> None:
+    """Change one line of the template and commit it."""
+    notes = checkout / NOTES
+    notes.write_text(notes.read_text(encoding="utf-8").replace("second", "SECOND"), encoding="utf-8")
+    commit(checkout)
+
+
+def build(checkout: Path, kind: str = "--wheel") -> Path:
+    """Build a wheel or an sdist, with the hatchling that is installed here."""
+    dist = checkout / "dist"
+    run(sys.executable, "-m", "build", "--no-isolation", kind, "--outdir", dist, cwd=checkout)
+    [built] = dist.glob("*.whl" if kind == "--wheel" else "*.tar.gz")
+    moved = checkout.parent / built.name
+    shutil.move(built, moved)
+    return moved
+
+
+def install(wheel: Path, folder: Path) -> Environment:
+    """Make an environment with a wheel and the tested versions of what it needs."""
+    environment = Environment(folder / "venv", folder / "home")
+    environment.home.mkdir(parents=True)
+    run(sys.executable, "-m", "venv", environment.folder, cwd=folder)
+    environment.run("pip", "install", "--quiet", "--constraint", ROOT / "constraints.txt", wheel, cwd=folder)
+    return environment
+
+
+def pip_cache() -> str:
+    return run(sys.executable, "-m", "pip", "cache", "dir", cwd=ROOT).strip()
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A copy of this repository without releases."""
+    return copy_repository(tmp_path / "checkout")
+
+
+@dataclass(frozen=True)
+class Releases:
+    """Wheels of 0.1.0 and 0.2.0, which differ in a line of NOTES.md, and the repository with both tags."""
+
+    old: Path
+    new: Path
+    repository: Path
+
+
+@pytest.fixture(scope="session")
+def two_releases(tmp_path_factory: pytest.TempPathFactory) -> Releases:
+    checkout = copy_repository(tmp_path_factory.mktemp("releases") / "checkout")
+    wheels: list[Path] = []
+    for version in ("0.1.0", "0.2.0"):
+        make_release(checkout, version)
+        commit(checkout, f"Release {version}")
+        git(checkout, "tag", f"v{version}")
+        wheels.append(build(checkout))
+        change_notes(checkout)
+    moved = checkout.rename(checkout.with_name("moved"))  # what a wheel needs of its checkout is now missing
+    return Releases(wheels[0], wheels[1], moved)
+
+
+@pytest.fixture(scope="session")
+def old(two_releases: Releases, tmp_path_factory: pytest.TempPathFactory) -> Environment:
+    """An environment with 0.1.0."""
+    return install(two_releases.old, tmp_path_factory.mktemp("old"))
+
+
+@pytest.fixture(scope="session")
+def new(two_releases: Releases, tmp_path_factory: pytest.TempPathFactory) -> Environment:
+    """An environment with 0.2.0."""
+    return install(two_releases.new, tmp_path_factory.mktemp("new"))
