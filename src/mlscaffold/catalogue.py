@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from itertools import chain, combinations
 from pathlib import Path
+from reprlib import repr as short
 from typing import cast
 
 import yaml
@@ -66,17 +67,17 @@ class Question:
         """Take a value of this question's type, several in the order of the choices; refuse any other."""
         if self.multiselect:
             if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
-                raise AnswerError(f"{self.name}: {_show(value)} is no list of names.", "Write [a, b], or [].")
+                raise AnswerError(f"{self.name}: {short(value)} is no list of names.", "Write [a, b], or [].")
             order = {choice.value: place for place, choice in enumerate(self.choices)}
             return sorted(set(value), key=lambda item: (order.get(item, len(order)), item))
         if self.type == "bool":
             if isinstance(value, str):
                 value = WORDS.get(value.lower(), value)
             if not isinstance(value, bool):
-                raise AnswerError(f"{self.name}: {_show(value)} is neither true nor false.")
+                raise AnswerError(f"{self.name}: {short(value)} is neither true nor false.")
             return value
         if not isinstance(value, str):
-            raise AnswerError(f"{self.name}: {_show(value)} is no text.", "Put it in quotes.")
+            raise AnswerError(f"{self.name}: {short(value)} is no text.", "Put it in quotes.")
         return value
 
 
@@ -170,9 +171,9 @@ class Catalogue:
         for choice in question.choices:
             if choice.value == value:
                 return self.closed(choice, answers)
-        known = [_plain(choice.value) for choice in question.choices]
-        wrong = f"{question.name}: {_plain(value)!r} is not offered, only {', '.join(known)}."
-        return f"{wrong} {did_you_mean(_plain(value), known)}".strip()
+        known = [plain(choice.value) for choice in question.choices]
+        wrong = f"{plain(value)!r} is not offered, only {', '.join(known)}."
+        return f"{wrong} {did_you_mean(plain(value), known)}".strip()
 
     def combinations(self) -> Iterator[dict[str, Answer]]:
         """Every legal set of answers to the questions of the core matrix; the others keep their defaults."""
@@ -239,15 +240,11 @@ def _is_axis(question: Question) -> bool:
     return question.core and not question.computed and bool(question.values)
 
 
-def _plain(value: str | bool) -> str:
-    """Write a value as it is typed."""
+def plain(value: Answer) -> str:
+    """Write an answer as it is typed; `Question.parse` reads it."""
+    if isinstance(value, list):
+        return ",".join(value) or "none"
     return ("no", "yes")[value] if isinstance(value, bool) else value
-
-
-def _show(value: object) -> str:
-    """Write any value on one short line."""
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _to_nice_yaml(value: object) -> str:

@@ -35,6 +35,12 @@ class ToolError(MlscaffoldError):
     """A program that mlscaffold ran, git or pip, did not do its work."""
 
 
+class StoppedError(MlscaffoldError):
+    """The user pressed Ctrl-C."""
+
+    exit_code = 130
+
+
 def did_you_mean(given: str, known: Iterable[str]) -> str:
     """Name the nearest of the known words as a question, or nothing when none is near."""
     near = get_close_matches(given.lower(), list(known), n=1)

@@ -54,6 +54,13 @@ def render(answers: Answers, root: Path | None = None, commit: str | None = None
     return dict(sorted(files.items()))
 
 
+def message(answers: Answers, path: str) -> str:
+    """Render what our `copier.yml` tells the user of a new project at `path`: the next steps."""
+    catalogue = read(template_root())
+    context = {**catalogue.complete(answers), "_copier_conf": {"dst_path": path}}
+    return catalogue.evaluate(str(catalogue.settings.get("message_after_copy", "")), context)
+
+
 def _context(complete: dict[str, Answer], stored: dict[str, Answer], commit: str | None) -> dict[str, object]:
     """What a template sees: the answers, and as much of Copier's own names as ours use."""
     origin = {"_commit": commit, "_src_path": SOURCE} if commit else {"_src_path": SOURCE}

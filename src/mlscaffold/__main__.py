@@ -1,0 +1,5 @@
+"""Run `python -m mlscaffold`."""
+
+from mlscaffold.cli import main
+
+main()

@@ -1,0 +1,103 @@
+"""The command line: reads what was typed, calls the verb, and alone prints errors and exits."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mlscaffold import __version__
+from mlscaffold.catalogue import Answer, read
+from mlscaffold.errors import MlscaffoldError
+from mlscaffold.flags import with_flags
+from mlscaffold.source import template_root
+
+EXAMPLES = """\b
+Examples:
+  mlscaffold new                                     asks, on a terminal
+  mlscaffold new digits --framework ignite --ddp     asks for the rest
+  mlscaffold new digits --yes --train                defaults, installed and trained
+"""
+NEW_EXAMPLES = """\b
+Examples:
+  mlscaffold new digits --framework ignite --ddp
+  mlscaffold new --answers other/.copier-answers.yml --dry-run
+"""
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+def build() -> typer.Typer:
+    """Put the commands together; the flags of `new` come from the catalogue."""
+    app = typer.Typer(
+        name="mlscaffold",
+        help="Make PyTorch training projects that work from the first minute and stay up to date.",
+        epilog=EXAMPLES,
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,  # half the lines and half the time
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(root)
+    app.command(epilog=NEW_EXAMPLES)(with_flags(read(template_root()))(new))
+    return app
+
+
+def root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
+) -> None:
+    if version:
+        print(f"mlscaffold {__version__}")
+        raise typer.Exit
+
+
+def new(
+    dest: Annotated[
+        Path | None, typer.Argument(help="Folder to make; by default the project's name.")
+    ] = None,
+    answers: Annotated[Path | None, typer.Option(help="Take answers from this YAML file.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing; use defaults.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the files, write nothing.")] = False,
+    as_json: Json = False,
+    no_git: Annotated[bool, typer.Option("--no-git", help="Make no repository and no commit.")] = False,
+    install: Annotated[bool, typer.Option("--install", help="Install it, by uv or pip.")] = False,
+    train: Annotated[bool, typer.Option("--train", help="Install it and train for a moment.")] = False,
+    *,
+    flags: dict[str, Answer],
+) -> None:
+    """Make a project."""
+    from mlscaffold.new import Wish, new
+
+    wish = Wish(
+        dest=dest,
+        answers_file=answers,
+        yes=yes,
+        dry_run=dry_run,
+        as_json=as_json,
+        git=not no_git,
+        install=install,
+        train=train,
+    )
+    new(wish, flags)
+
+
+def main() -> None:
+    """Run the command line; whatever goes wrong is told in a line or two, without a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # a locale may lack a character of an answer
+    try:
+        build()()
+    except MlscaffoldError as error:
+        _fail(str(error), error.exit_code)
+    except Exception as error:
+        if os.environ.get("MLSCAFFOLD_DEBUG"):
+            raise
+        kind = type(error).__name__
+        _fail(f"{kind}: {error}. This should not happen; MLSCAFFOLD_DEBUG=1 shows where it does.", 1)
+
+
+def _fail(text: str, code: int) -> None:
+    print(f"mlscaffold: {text}", file=sys.stderr)
+    sys.exit(code)

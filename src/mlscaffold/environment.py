@@ -1,0 +1,44 @@
+"""Install a new project and let it train for a moment, with the pip and uv settings of the caller."""
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from mlscaffold.errors import ToolError
+
+
+def install(project: Path) -> None:
+    """Make the environment `.venv` of a project, by uv where it is on PATH, else by venv and pip."""
+    for command in _install_commands():
+        _run(command, project, "The project stands, but could not be installed")
+
+
+def train(project: Path, package: str) -> None:
+    """Run the short training of a project in the environment that `install` made."""
+    arguments = ["-m", f"{package}.train", "--config", "configs/smoke.yaml", "--out_dir", "runs/smoke"]
+    _run([*_python(), *arguments], project, "The project stands, but did not train")
+
+
+def _install_commands() -> list[list[str]]:
+    if shutil.which("uv"):
+        return [["uv", "sync", "--extra", "dev"]]
+    return [[sys.executable, "-m", "venv", ".venv"], [*_python(), "-m", "pip", "install", "-e", ".[dev]"]]
+
+
+def _python() -> list[str]:
+    if shutil.which("uv"):
+        return ["uv", "run", "--no-sync", "python"]
+    return [str(Path(".venv", "Scripts" if os.name == "nt" else "bin", "python"))]
+
+
+def _run(command: list[str], folder: Path, failure: str) -> None:
+    # stdout is for the one JSON object of --json, so a program's words go to stderr.
+    done = subprocess.run(command, cwd=folder, stdin=subprocess.DEVNULL, stdout=sys.stderr, check=False)
+    if done.returncode:
+        retry = f"cd {shlex.quote(str(folder))} && {shlex.join(command)}"
+        raise ToolError(
+            f"{failure}: {command[0]} ended with {done.returncode}.", f"Once that is mended: {retry}"
+        )

@@ -1,0 +1,146 @@
+"""Make a new project: gather its answers, render it, put it into place."""
+
+import json
+import shlex
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlscaffold import environment, target
+from mlscaffold.answers import NAME, Given, folder_name, gather
+from mlscaffold.catalogue import Answer, Answers, Catalogue, read
+from mlscaffold.errors import TargetError
+from mlscaffold.flags import flag_words
+from mlscaffold.git import start_repository
+from mlscaffold.render import File, message, render
+from mlscaffold.source import template_root
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wish:
+    """What the command line asked for, apart from answers."""
+
+    dest: Path | None
+    answers_file: Path | None = None
+    yes: bool = False
+    dry_run: bool = False
+    as_json: bool = False
+    git: bool = True
+    install: bool = False
+    train: bool = False
+
+
+@dataclass(frozen=True)
+class Made:
+    path: Path
+    answers: dict[str, Answer]
+    files: dict[str, File]
+    command: str  # recreates the project
+    note: str  # what git left to do
+
+
+def new(wish: Wish, flags: Answers) -> None:
+    """Make the project that was asked for, and say what comes next."""
+    catalogue = read(template_root())
+    given = gather(catalogue, flags, wish.answers_file, wish.dest)
+    if wish.dest is not None:
+        target.check(wish.dest)
+    if not wish.yes and not wish.as_json and sys.stdin.isatty() and sys.stdout.isatty():
+        _ask(given, wish.dest)
+    given.check()
+    made = _make(catalogue, catalogue.resolve(given.answers), wish)
+    _report(made, wish)
+    if wish.dry_run:
+        return
+    if wish.install or wish.train:
+        environment.install(made.path)
+    if wish.train:
+        environment.train(made.path, str(made.answers["package"]))
+
+
+def _ask(given: Given, dest: Path | None) -> None:
+    from mlscaffold.prompts import ask  # takes 100 ms to import
+
+    def refuse(name: str, answer: Answer) -> str:
+        if dest is not None or name != NAME:
+            return ""
+        try:
+            target.check(Path(str(answer)))
+        except TargetError as error:
+            return str(error)
+        return ""
+
+    ask(given, refuse)
+
+
+def _make(catalogue: Catalogue, answers: dict[str, Answer], wish: Wish) -> Made:
+    path = wish.dest or Path(str(answers[NAME]))
+    files = render(answers)
+    command = recreate(catalogue, answers, path)
+    note = ""
+    if wish.dry_run:
+        target.check(path)
+    else:
+        with target.staged(path) as staging:
+            target.write(files, staging)
+            note = start_repository(staging, path) if wish.git else ""
+    return Made(path, answers, files, command, note)
+
+
+def recreate(catalogue: Catalogue, answers: Answers, path: Path) -> str:
+    """Write the command that makes the same project again: the answers that differ from their defaults."""
+    words = ["mlscaffold", "new", str(path) if not str(path).startswith("-") else f"./{path}", "--yes"]
+    told: dict[str, Answer] = {NAME: folder_name(path)}
+    for question in catalogue.questions:
+        answer = answers[question.name]
+        if catalogue.resolve(told)[question.name] == answer:
+            continue
+        told[question.name] = answer
+        words += flag_words(question, answer)
+    return shlex.join(words)
+
+
+def _report(made: Made, wish: Wish) -> None:
+    if wish.as_json:
+        print(json.dumps(_as_json(made, dry_run=wish.dry_run), indent=2))
+    elif wish.dry_run:
+        _print_tree(made)
+    else:
+        print(f"Made {made.path}: {_total(made)}.")
+        print(f"To make it again: {made.command}")
+        print(f"\n{message(made.answers, shlex.quote(str(made.path)))}", end="")
+    if made.note:
+        print(f"Note: {made.note}", file=sys.stderr)
+
+
+def _as_json(made: Made, *, dry_run: bool) -> dict[str, object]:
+    return {
+        "path": str(made.path.absolute()),
+        "written": not dry_run,
+        "answers": made.answers,
+        "files": {name: len(file.content) for name, file in made.files.items()},
+        "command": made.command,
+        "note": made.note,
+    }
+
+
+def _print_tree(made: Made) -> None:
+    from rich.console import Console
+    from rich.text import Text
+    from rich.tree import Tree
+
+    tree = Tree(Text(f"{made.path}/"))
+    branches = {"": tree}
+    for name, file in made.files.items():
+        folder = ""
+        for part in name.split("/")[:-1]:
+            above, folder = folder, f"{folder}{part}/"
+            if folder not in branches:
+                branches[folder] = branches[above].add(Text(f"{part}/", style="bold"))
+        branches[folder].add(Text.assemble(name.split("/")[-1], (f"  {len(file.content):,} bytes", "dim")))
+    Console(soft_wrap=True).print(tree)
+    print(f"\n{_total(made)}. Nothing was written.")
+
+
+def _total(made: Made) -> str:
+    return f"{len(made.files)} files, {sum(len(file.content) for file in made.files.values()):,} bytes"
