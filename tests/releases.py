@@ -110,6 +110,14 @@ def build(checkout: Path, kind: str = "--wheel") -> Path:
     return moved
 
 
+def tagged_wheel(checkout: Path, version: str) -> Path:
+    """Release a version, as a commit with a tag, and as a wheel."""
+    make_release(checkout, version)
+    commit(checkout, f"Release {version}")
+    git(checkout, "tag", f"v{version}")
+    return build(checkout)
+
+
 def install(wheel: Path, folder: Path) -> Environment:
     """Make an environment with a wheel and the tested versions of what it needs."""
     environment = Environment(folder / "venv", folder / "home")
@@ -141,15 +149,11 @@ class Releases:
 @pytest.fixture(scope="session")
 def two_releases(tmp_path_factory: pytest.TempPathFactory) -> Releases:
     checkout = copy_repository(tmp_path_factory.mktemp("releases") / "checkout")
-    wheels: list[Path] = []
-    for version in ("0.1.0", "0.2.0"):
-        make_release(checkout, version)
-        commit(checkout, f"Release {version}")
-        git(checkout, "tag", f"v{version}")
-        wheels.append(build(checkout))
-        change_notes(checkout)
-    moved = checkout.rename(checkout.with_name("moved"))  # what a wheel needs of its checkout is now missing
-    return Releases(wheels[0], wheels[1], moved)
+    old = tagged_wheel(checkout, "0.1.0")
+    change_notes(checkout)
+    new = tagged_wheel(checkout, "0.2.0")
+    moved = checkout.rename(checkout.with_name("moved"))  # a wheel that looks for its checkout fails
+    return Releases(old, new, moved)
 
 
 @pytest.fixture(scope="session")
