@@ -56,7 +56,7 @@ def folder_name(target: Path) -> str:
 def read_answers(catalogue: Catalogue, file: Path) -> dict[str, Answer]:
     """Read answers from a file, such as a project's `.copier-answers.yml`; keys of Copier begin with `_`."""
     answers = {}
-    for key, value in _mapping(file).items():
+    for key, value in read_mapping(file).items():
         name = str(key)
         if name.startswith("_"):
             continue
@@ -67,7 +67,8 @@ def read_answers(catalogue: Catalogue, file: Path) -> dict[str, Answer]:
     return answers
 
 
-def _mapping(file: Path) -> dict[object, object]:
+def read_mapping(file: Path) -> dict[object, object]:
+    """Read a YAML mapping, whatever the file holds; raises `MlscaffoldError`."""
     try:
         document = yaml.safe_load(file.read_bytes())
     except OSError as error:

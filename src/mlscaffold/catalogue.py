@@ -4,7 +4,7 @@ Copier asks these questions; this module lets the rest of mlscaffold read them t
 option table and the test matrix. It declares no option of its own.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from itertools import chain, combinations
@@ -177,17 +177,30 @@ class Catalogue:
 
     def combinations(self) -> Iterator[dict[str, Answer]]:
         """Every legal set of answers to the questions of the core matrix; the others keep their defaults."""
-        yield from self._extend({}, 0)
+        axes = [question for question in self.questions if question.core and question.values]
+        for answers in self._legal(self.everything, axes):
+            yield {axis.name: answers[axis.name] for axis in axes}
 
-    def _extend(self, answers: dict[str, Answer], index: int) -> Iterator[dict[str, Answer]]:
-        if index == len(self.everything):
-            yield {q.name: answers[q.name] for q in self.everything if _is_axis(q)}
+    def reasons(self, question: Question, choice: Choice) -> list[str]:
+        """Every reason for which earlier answers can rule a choice out."""
+        if not choice.validator:
+            return []
+        earlier = self.everything[: self.everything.index(question)]
+        axes = [question for question in earlier if question.values and not question.computed]
+        found = (self.closed(choice, answers) for answers in self._legal(earlier, axes))
+        return [reason for reason in dict.fromkeys(found) if reason]
+
+    def _legal(self, questions: Sequence[Question], axes: Sequence[Question]) -> Iterator[dict[str, Answer]]:
+        """Every legal set of answers to the axes, the other questions with their defaults."""
+        if not questions:
+            yield {}
             return
-        question = self.everything[index]
-        for value in question.values if _is_axis(question) else [self.default(question, answers)]:
-            extended = {**answers, question.name: question.check_type(value)}
-            if question.computed or not self.objection(question, extended):
-                yield from self._extend(extended, index + 1)
+        *earlier, last = questions
+        for answers in self._legal(earlier, axes):
+            for value in last.values if last in axes else [self.default(last, answers)]:
+                extended = {**answers, last.name: last.check_type(value)}
+                if last.computed or not self.objection(last, extended):
+                    yield extended
 
 
 @cache
@@ -234,10 +247,6 @@ def _choices(spec: list[str | bool] | dict[str, object]) -> Iterator[Choice]:
             yield Choice(value["value"], str(label), value.get("validator", ""))
         else:
             yield Choice(cast("str | bool", value), str(label))
-
-
-def _is_axis(question: Question) -> bool:
-    return question.core and not question.computed and bool(question.values)
 
 
 def plain(value: Answer) -> str:

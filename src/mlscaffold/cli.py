@@ -9,15 +9,16 @@ import typer
 
 from mlscaffold import __version__
 from mlscaffold.catalogue import Answer, read
+from mlscaffold.choose import questions
 from mlscaffold.errors import MlscaffoldError
 from mlscaffold.flags import with_flags
 from mlscaffold.source import template_root
 
 EXAMPLES = """\b
 Examples:
-  mlscaffold new                                     asks, on a terminal
-  mlscaffold new digits --framework ignite --ddp     asks for the rest
-  mlscaffold new digits --yes --train                defaults, installed and trained
+  mlscaffold new                                    on a terminal, asks
+  mlscaffold new digits --framework ignite --ddp    asks for the rest
+  mlscaffold new digits --yes --train               asks nothing, installs, trains
 """
 NEW_EXAMPLES = """\b
 Examples:
@@ -41,6 +42,9 @@ def build() -> typer.Typer:
     )
     app.callback()(root)
     app.command(epilog=NEW_EXAMPLES)(with_flags(read(template_root()))(new))
+    app.command()(options)
+    app.command()(with_flags(questions())(choose))
+    app.command()(doctor)
     return app
 
 
@@ -80,6 +84,31 @@ def new(
         train=train,
     )
     new(wish, flags)
+
+
+def options(
+    as_json: Json = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print the table of the README.")] = False,
+) -> None:
+    """List the options, their choices and the rules between them."""
+    from mlscaffold.options import options
+
+    options(read(template_root()), as_json=as_json, markdown=markdown)
+
+
+def choose(as_json: Json = False, *, flags: dict[str, Answer]) -> None:
+    """Find out which framework suits a project, and why."""
+    from mlscaffold.choose import choose
+
+    choose(read(template_root()), flags, as_json=as_json)
+
+
+def doctor(as_json: Json = False) -> None:
+    """Check git, Python, torch, devices and this folder's project."""
+    from mlscaffold.doctor import doctor
+
+    if not doctor(read(template_root()), Path.cwd(), as_json=as_json):
+        raise typer.Exit(1)
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ from mlscaffold.errors import StoppedError
 Refuse = Callable[[str, Answer], str]  # why an answer to the question of this name is not taken, or nothing
 
 
-def ask(given: Given, refuse: Refuse) -> None:
+def ask(given: Given, refuse: Refuse = lambda _name, _answer: "") -> None:
     """Ask every open question that leaves a choice; the default stands first or is filled in."""
     catalogue = given.catalogue
     for question in catalogue.questions:

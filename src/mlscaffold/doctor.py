@@ -1,0 +1,193 @@
+"""Look at what training and updating need: git, Python, torch, devices, versions, the project here."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from mlscaffold import __version__
+from mlscaffold.answers import read_answers, read_mapping
+from mlscaffold.catalogue import Catalogue
+from mlscaffold.errors import MlscaffoldError
+from mlscaffold.git import git
+from mlscaffold.render import ANSWERS_FILE
+
+OLDEST = (3, 11)  # Python
+ACTIVE = ("VIRTUAL_ENV", "CONDA_PREFIX")  # the environment of the shell
+SHOWN = 8  # differing versions that the text names; --json has all
+
+# Runs in the project's Python, which need not have mlscaffold, as mlscaffold's need not have torch.
+PROBE = """
+import importlib.metadata, json, platform
+versions = {d.metadata["Name"]: d.version for d in importlib.metadata.distributions() if d.metadata["Name"]}
+devices, wrong = [], ""
+if "torch" in versions:
+    try:
+        import torch
+        devices = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+        devices += ["Apple GPU"] if torch.backends.mps.is_available() else []
+    except Exception as error:
+        wrong = f"{type(error).__name__}: {error}"
+found = {"python": platform.python_version(), "versions": versions, "devices": devices, "wrong": wrong}
+print(json.dumps(found))
+"""
+
+
+@dataclass(frozen=True)
+class Finding:
+    what: str
+    state: str  # "ok", "note" or "broken"
+    text: str
+
+
+@dataclass(frozen=True)
+class Python:
+    """What a Python interpreter has installed."""
+
+    path: Path
+    python: str
+    versions: dict[str, str]  # by normalized name
+    devices: list[str]
+    wrong: str  # why torch cannot be imported
+
+
+def doctor(catalogue: Catalogue, folder: Path, *, as_json: bool) -> bool:
+    """Print what was found, a line each; tells whether nothing is broken."""
+    findings = list(examine(catalogue, folder))
+    if as_json:
+        print(json.dumps([asdict(finding) for finding in findings], indent=2))
+    else:
+        _print(findings)
+    return all(finding.state != "broken" for finding in findings)
+
+
+def examine(catalogue: Catalogue, folder: Path) -> Iterator[Finding]:
+    """Look at everything, whatever is wrong with the things before."""
+    has_git = shutil.which("git") is not None
+    if has_git:
+        yield Finding("git", "ok", git(folder, "--version").stdout.strip().removeprefix("git version "))
+    else:
+        yield Finding("git", "broken", "Not found. Projects are updated through git: install it.")
+    in_project = (folder / ANSWERS_FILE).is_file()
+    try:
+        python = probe(_interpreter(folder))
+    except (OSError, subprocess.SubprocessError, ValueError) as error:
+        yield Finding("python", "broken", f"{_interpreter(folder)} does not run: {error}")
+    else:
+        yield _python(python)
+        yield _torch(python, in_project)
+        yield _versions(python, catalogue.root / "constraints.txt")
+    if not in_project:
+        yield Finding("project", "note", f"None in {folder}.")
+        return
+    yield _answers(catalogue, folder / ANSWERS_FILE)
+    yield _release(folder / ANSWERS_FILE)
+    if has_git:
+        yield _changes(folder)
+
+
+def probe(path: Path) -> Python:
+    """Ask an interpreter what it has; importing torch takes a few seconds."""
+    # Not in the current folder, whose files would hide installed packages.
+    done = subprocess.run(
+        [path, "-c", PROBE], cwd=path.parent, capture_output=True, text=True, check=True, timeout=120
+    )
+    found = json.loads(done.stdout.splitlines()[-1])
+    versions = {_normalized(name): version for name, version in found["versions"].items()}
+    return Python(path, found["python"], versions, found["devices"], found["wrong"])
+
+
+def _interpreter(folder: Path) -> Path:
+    """The Python that the project in this folder would use."""
+    inside = "Scripts/python.exe" if os.name == "nt" else "bin/python"
+    environments = [folder / ".venv", *(Path(os.environ[name]) for name in ACTIVE if os.environ.get(name))]
+    return next((path for root in environments if (path := root / inside).exists()), Path(sys.executable))
+
+
+def _python(python: Python) -> Finding:
+    text = f"{python.python} ({python.path})"
+    if tuple(map(int, python.python.split(".")[:2])) < OLDEST:
+        return Finding("python", "broken", f"{text}. Projects need {OLDEST[0]}.{OLDEST[1]} or newer.")
+    return Finding("python", "ok", text)
+
+
+def _torch(python: Python, in_project: bool) -> Finding:
+    if "torch" not in python.versions:
+        missing = f"Not installed for {python.path}."
+        if in_project:
+            return Finding(
+                "torch", "broken", f"{missing} Run `pip install -e '.[dev]'` or `uv sync --extra dev`."
+            )
+        return Finding("torch", "note", f"{missing} A project brings it.")
+    if python.wrong:
+        return Finding("torch", "broken", f"{python.versions['torch']} cannot be imported: {python.wrong}")
+    return Finding("torch", "ok", f"{python.versions['torch']} on {', '.join(python.devices) or 'CPU only'}")
+
+
+def _versions(python: Python, file: Path) -> Finding:
+    if not file.is_file():
+        return Finding("versions", "note", "Unknown: this mlscaffold does not say what it was tested with.")
+    lines = (line.split("#")[0].strip().partition("==") for line in file.read_text().splitlines())
+    tested = {_normalized(name): version.strip() for name, _, version in lines if version}
+    both = sorted(python.versions.keys() & tested.keys())
+    other = [
+        f"{name} {python.versions[name]} (tested with {tested[name]})"
+        for name in both
+        if python.versions[name].split("+")[0] != tested[name].split("+")[0]
+    ]
+    if not other:
+        return Finding("versions", "ok", f"{len(both)} packages, all as tested")
+    more = f" and {len(other) - SHOWN} more" if len(other) > SHOWN else ""
+    return Finding("versions", "note", f"{', '.join(other[:SHOWN])}{more}")
+
+
+def _answers(catalogue: Catalogue, file: Path) -> Finding:
+    try:
+        objections = catalogue.objections(read_answers(catalogue, file))
+    except MlscaffoldError as error:
+        return Finding("answers", "broken", str(error))
+    if objections:
+        return Finding("answers", "broken", " ".join(f"{name}: {text}" for name, text in objections.items()))
+    return Finding("answers", "ok", "valid")
+
+
+def _release(file: Path) -> Finding:
+    try:
+        commit = read_mapping(file).get("_commit")
+    except MlscaffoldError as error:
+        return Finding("release", "broken", str(error))
+    if commit is None:
+        return Finding("release", "note", "Made from templates of no release, so it cannot be updated.")
+    return Finding("release", "ok", f"{commit}; mlscaffold here is v{__version__}")
+
+
+def _changes(folder: Path) -> Finding:
+    status = git(folder, "status", "--porcelain", "--", ".")
+    if status.returncode:
+        return Finding("changes", "note", "No git repository; `copier update` needs one. Run `git init`.")
+    lines = status.stdout.splitlines()
+    conflicts = [line[3:] for line in lines if "U" in line[:2] or line[:2] in ("AA", "DD")]
+    if conflicts:
+        return Finding("changes", "broken", f"Conflicts to resolve: {', '.join(conflicts)}")
+    if lines:
+        return Finding("changes", "note", f"{len(lines)} files not committed; commit before an update.")
+    return Finding("changes", "ok", "all committed")
+
+
+def _normalized(name: str) -> str:
+    return name.strip().lower().replace("_", "-").replace(".", "-")
+
+
+def _print(findings: list[Finding]) -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(soft_wrap=True)
+    styles = {"ok": "green", "note": "yellow", "broken": "bold red"}
+    for finding in findings:
+        state = (f"{finding.state:8}", styles[finding.state])
+        console.print(Text.assemble(state, f"{finding.what:10}{finding.text}"))
