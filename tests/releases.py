@@ -101,13 +101,13 @@ def change_notes(checkout: Path) -> None:
 
 
 def build(checkout: Path, kind: str = "--wheel") -> Path:
-    """Build a wheel or an sdist, with the hatchling that is installed here."""
+    """Build a wheel or an sdist without git, with the hatchling that is installed here."""
     dist = checkout / "dist"
-    run(sys.executable, "-m", "build", "--no-isolation", kind, "--outdir", dist, cwd=checkout)
+    settings = clean_settings() | {"PATH": str(Path(sys.executable).parent)}
+    command = (sys.executable, "-m", "build", "--no-isolation", kind, "--outdir")
+    run(*command, dist, cwd=checkout, settings=settings)
     [built] = dist.glob("*.whl" if kind == "--wheel" else "*.tar.gz")
-    moved = checkout.parent / built.name
-    shutil.move(built, moved)
-    return moved
+    return built.rename(checkout.parent / built.name)
 
 
 def tagged_wheel(checkout: Path, version: str) -> Path:
