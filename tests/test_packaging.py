@@ -1,8 +1,10 @@
 """The wheel holds what a checkout holds, and works where there is none."""
 
+import json
 import re
 import sys
 import tarfile
+import tomllib
 import zipfile
 from email.parser import Parser
 from importlib.metadata import requires
@@ -10,6 +12,8 @@ from pathlib import Path
 
 from uv import find_uv_bin
 
+from mlscaffold.catalogue import read
+from mlscaffold.render import render
 from tests.releases import (
     ROOT,
     Environment,
@@ -106,6 +110,23 @@ def test_the_constraints_are_exact_and_fit_any_machine() -> None:
         line for line in lines if not re.fullmatch(r"[\w.-]+==[\w.]+", line)
     ] == []  # no "+cpu", no address
     assert lines == sorted(lines, key=lambda line: line.split("==")[0].lower())
+
+
+def test_the_constraints_hold_all_that_any_project_needs(tmp_path: Path) -> None:
+    """Where they are installed, as here, a project installs without fetching anything more."""
+    needed: set[str] = set()
+    for answers in read(ROOT).combinations():
+        metadata = tomllib.loads(render(answers)["pyproject.toml"].content.decode())
+        project = metadata["project"]
+        needed |= {*metadata["build-system"]["requires"], *project["dependencies"]}
+        needed |= {line for extra in project["optional-dependencies"].values() for line in extra}
+    assert any(line.startswith("torch") for line in needed)
+
+    dry = ("--dry-run", "--quiet", "--report", "-", "--constraint", ROOT / "constraints.txt")
+    report = run(sys.executable, "-m", "pip", "install", *dry, *sorted(needed), cwd=tmp_path)
+
+    fetched = json.loads(report[report.index("{\n") :])["install"]
+    assert [item["metadata"]["name"] for item in fetched] == []
 
 
 def test_each_dependency_is_bounded_on_both_sides() -> None:
