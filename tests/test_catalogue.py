@@ -89,7 +89,7 @@ def test_every_question_of_ours_is_skipped_by_copier_once_answered(repository: P
     """So that `copier update` runs without a terminal."""
     document = yaml.safe_load((repository / "copier.yml").read_text(encoding="utf-8"))
     for question in read(repository).questions:
-        assert document[question.name]["ask"] == f"{{{{ '{question.name}' not in _copier_answers }}}}"
+        assert document[question.name]["ask"] == "{{ fresh }}"
 
 
 def test_the_core_matrix_of_ours_is_the_product_of_its_axes(repository: Path) -> None:

@@ -1,6 +1,7 @@
 """The wheel holds what a checkout holds, and works where there is none."""
 
 import json
+import os
 import re
 import sys
 import tarfile
@@ -135,6 +136,20 @@ def test_each_dependency_is_bounded_on_both_sides() -> None:
     assert needed
     for line in needed:
         assert re.fullmatch(r"[\w-]+<[\d.]+,>=[\d.]+", line), line
+
+
+def test_uv_tool_install_gives_the_commands(two_releases: Releases, tmp_path: Path) -> None:
+    scripts = tmp_path / "bin"
+    settings = clean_settings() | {"UV_TOOL_DIR": str(tmp_path / "tools"), "UV_TOOL_BIN_DIR": str(scripts)}
+    tool = (find_uv_bin(), "tool", "install", "--quiet", "--python", sys.executable)
+    extra = ("--with-executables-from", "copier", "--constraints", ROOT / "constraints.txt")
+    run(*tool, *extra, two_releases.old, cwd=tmp_path, settings=settings)
+    settings["PATH"] = f"{scripts}{os.pathsep}{settings['PATH']}"
+
+    run(scripts / "mlscaffold", "new", "digits", cwd=tmp_path, settings=settings)
+    said = run(scripts / "copier", "update", cwd=tmp_path / "digits", settings=settings)
+
+    assert "Keeping template version 0.1.0" in said
 
 
 def test_the_lowest_versions_allowed_work(two_releases: Releases, tmp_path: Path) -> None:

@@ -1,11 +1,22 @@
 """Copier and git alone make and update projects, from the releases in the installed package."""
 
+import re
 from pathlib import Path
 
 import pytest
 import yaml
 
-from tests.releases import Environment, Releases, clean_settings, commit, git, install, run
+from tests.releases import (
+    Environment,
+    Releases,
+    clean_settings,
+    commit,
+    copy_repository,
+    git,
+    install,
+    run,
+    tagged_wheel,
+)
 
 SOURCE = "git+mlscaffold::default"
 
@@ -55,6 +66,26 @@ def test_a_new_release_arrives_and_an_edit_stays(old: Environment, new: Environm
     assert notes(project) == ["first", "SECOND", "third", "fourth", "FIFTH"]
     assert answers(project)["_commit"] == "v0.2.0"
     assert answers(project)["_src_path"] == SOURCE
+
+
+def test_a_question_that_is_new_takes_its_default(tmp_path: Path) -> None:
+    checkout = copy_repository(tmp_path / "checkout")
+    before = tagged_wheel(checkout, "0.1.0")
+    catalogue = checkout / "copier.yml"
+    [question] = re.findall(r"\nci:\n(?:  .*\n)+", catalogue.read_text())
+    with catalogue.open("a") as file:
+        file.write(
+            question.replace("ci:", "colour:").replace("None: none", "Red: red").replace("none", "red")
+        )
+    commit(checkout)
+    after = tagged_wheel(checkout, "0.2.0")
+    environment = install(before, tmp_path / "mine")
+    project = make_project(environment, tmp_path)
+
+    environment.run("pip", "install", "--quiet", "--no-deps", "--upgrade", after, cwd=tmp_path)
+    environment.run("copier", "update", cwd=project)
+
+    assert answers(project)["colour"] == "red"
 
 
 def test_an_updated_project_is_the_one_that_the_new_release_makes(
