@@ -1,0 +1,39 @@
+"""Save what a run needs to continue, and read it back."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ignite import distributed as idist
+from ignite.engine import Engine, Events
+from ignite.handlers import Checkpoint
+
+from . import storage
+from .config import Config, UserError
+from .model import Net
+
+
+def attach_checkpoints(trainer: Engine, state: dict[str, Any], cfg: Config) -> None:
+    """Save the complete state after each epoch as `checkpoints/step-00000080.pt`."""
+
+    def save(checkpoint: Mapping[str, Any], filename: str, *args: Any) -> None:
+        if idist.get_rank() == 0:
+            storage.save_checkpoint(cfg.out_dir / "checkpoints" / filename, checkpoint)
+
+    checkpoint = Checkpoint(
+        state,
+        save,
+        filename_pattern="step-{global_step:08d}.pt",
+        global_step_transform=lambda *_: trainer.state.step,
+        n_saved=None,  # `storage` keeps the newest, those of an earlier start of this run among them
+    )
+    trainer.add_event_handler(Events.EPOCH_COMPLETED, checkpoint)
+
+
+def load_state(path: Path, net: Net) -> dict[str, Any]:
+    """Read a checkpoint of this network; raises `UserError` if it is of another, or of another framework."""
+    state = storage.load_checkpoint(path)
+    if "trainer" not in state:
+        raise UserError(f"{path}: Ignite did not save this. Give a new run another --out_dir.")
+    storage.load_weights(net, state["model"], path)
+    return state

@@ -1,0 +1,38 @@
+"""How the model is spread over processes: one full copy each (DistributedDataParallel)."""
+
+import gc
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+
+import torch
+from ignite import distributed as idist
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+
+@contextmanager
+def process_group() -> Iterator[None]:
+    """Join the processes that torchrun started; a plain `python -m` trains alone."""
+    if "LOCAL_RANK" not in os.environ:
+        yield
+        return
+    idist.initialize("nccl" if torch.cuda.is_available() else "gloo")
+    yield
+    gc.collect()  # a DDP wrapper in a reference cycle that outlives its group can hang gloo
+    idist.finalize()
+
+
+def distribute(net: nn.Module) -> nn.Module:
+    """Move the network to the device; what is returned trains it and keeps the copies equal."""
+    net = net.to(idist.device())
+    if idist.get_world_size() == 1:
+        return net
+    return DistributedDataParallel(
+        net, device_ids=[idist.get_local_rank()] if torch.cuda.is_available() else None
+    )
+
+
+def no_sync(model: nn.Module) -> AbstractContextManager[None]:
+    """Collect gradients of several batches before the processes exchange them."""
+    return model.no_sync() if isinstance(model, DistributedDataParallel) else nullcontext()

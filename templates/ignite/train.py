@@ -1,0 +1,129 @@
+"""Train the model: `python -m <package>.train [--config FILE.yaml] [--group.name value ...]`.
+
+In several processes: `torchrun --nproc-per-node N -m <package>.train [...]`.
+"""
+
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, cast
+
+import torch
+from ignite.engine import Engine, Events
+from ignite.handlers import Checkpoint, EarlyStopping
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+from torch.utils.data import DataLoader
+
+from .checkpoint import attach_checkpoints, load_state
+from .config import Config, parse, plain_errors
+from .data import Batch, Images, TrainBatches, build_loaders, load_images
+from .engine import StepEvents, build_evaluator, build_scaler, build_trainer
+from .loggers import Logger, attach_loggers, build_loggers
+from .model import Net
+from .objective import MONITOR
+from .optim import build_optimizer, build_schedule, steps_per_epoch, total_steps
+from .parallel import distribute, process_group
+from .processes import rank
+from .runs import Best, MetricsFile, find_checkpoint, finish, finished_score, start
+
+Loaders = tuple[DataLoader[Batch], DataLoader[Batch]]  # to train on, to validate with
+Report = Callable[[int, float], None]
+
+
+def run(cfg: Config, report: Report | None = None) -> float:
+    """Train once; return the best validation score (`objective.MONITOR`), the same in every process.
+
+    `report` is given (epoch, score) after each epoch, and may raise in all processes to end the run. Raises
+    `UserError` before anything is written when the settings, the data or the run's folder do not allow it.
+    """
+    torch.set_num_threads(cfg.num_threads or torch.get_num_threads())
+    cfg = replace(cfg, num_threads=torch.get_num_threads())
+    images = load_images(cfg.data)
+    torch.manual_seed(cfg.seed)
+    net = Net(cfg.model, images.shape[0], len(images.classes))
+
+    checkpoint = find_checkpoint(cfg)
+    saved = load_state(checkpoint, net) if checkpoint else None
+    step = saved["trainer"]["step"] if saved else 0
+    train_loader, val_loader = build_loaders(images, cfg, step)
+    num_steps = total_steps(cfg, len(train_loader))
+    if saved and (score := finished_score(cfg, num_steps)) is not None:
+        return score
+    start(cfg, step)
+
+    loggers = build_loggers(cfg, MetricsFile(cfg.out_dir, steps_per_epoch(cfg, len(train_loader))))
+    try:
+        trainer, state = assemble(net, images, (train_loader, val_loader), loggers, cfg, report)
+        if saved:
+            Checkpoint.load_objects(state, saved)
+        if step < num_steps:
+            trainer.run(train_loader, max_epochs=cfg.epochs)
+    finally:
+        for logger in loggers:
+            logger.close()
+    return finish(cfg, num_steps)
+
+
+def assemble(
+    net: Net, images: Images, loaders: Loaders, loggers: list[Logger], cfg: Config, report: Report | None
+) -> tuple[Engine, dict[str, Any]]:
+    """The trainer with all that happens around its steps, and the state that its checkpoints hold."""
+    train_loader, val_loader = loaders
+    model = distribute(net)
+    optimizer = build_optimizer(model, cfg.optim)
+    schedule = build_schedule(optimizer, cfg.optim, total_steps(cfg, len(train_loader)))
+    scaler = build_scaler(cfg)
+    trainer = build_trainer(model, optimizer, schedule, scaler, cfg)
+    evaluator = build_evaluator(net, cfg, len(images.classes))
+    best = Best(cfg.out_dir, images)
+    stopper = EarlyStopping(cfg.patience or sys.maxsize, score, trainer)
+
+    @trainer.on(Events.EPOCH_STARTED)
+    def shuffle() -> None:
+        cast("TrainBatches", train_loader.sampler).set_epoch(trainer.state.epoch - 1)
+
+    @trainer.on(Events.EPOCH_COMPLETED)
+    def validate() -> None:
+        metrics = evaluator.run(val_loader).metrics
+        best.offer(metrics[MONITOR], trainer.state.step, net, metrics["confusion"])
+        if isinstance(schedule, ReduceLROnPlateau):
+            schedule.step(metrics["val/loss"])
+        if report:
+            report(trainer.state.epoch, metrics[MONITOR])
+
+    evaluator.add_event_handler(Events.COMPLETED, stopper)
+    attach_loggers(loggers, trainer, evaluator, optimizer, cfg)
+    state = {"trainer": trainer, "model": net, "optimizer": optimizer, "schedule": schedule, "scaler": scaler}
+    state |= {"best": best, "early_stopping": stopper}
+    attach_checkpoints(trainer, state, cfg)
+    attach_max_steps(trainer, cfg.max_steps)
+    return trainer, state
+
+
+def attach_max_steps(trainer: Engine, max_steps: int) -> None:
+    """End the run after so many optimizer steps, with a validation and a checkpoint; -1 sets no bound."""
+
+    def reached(engine: Engine, _: int) -> bool:
+        return bool(engine.state.step == max_steps)
+
+    trainer.add_event_handler(StepEvents.STEP_COMPLETED(event_filter=reached), trainer.terminate_epoch)
+    trainer.add_event_handler(Events.EPOCH_COMPLETED(event_filter=reached), trainer.terminate)
+
+
+def score(evaluator: Engine) -> float:
+    """What best.pt, early stopping and a search go by; larger is better."""
+    value: float = evaluator.state.metrics[MONITOR]
+    return value
+
+
+def main() -> None:
+    with plain_errors(), process_group():
+        cfg, _ = parse("train")
+        torch.set_float32_matmul_precision("high")
+        best = run(cfg)
+        if rank() == 0:
+            print(f"best {MONITOR} {best:.4f}; weights, metrics and pictures are in {cfg.out_dir}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,70 @@
+"""Save what a run needs to continue, and the best weights for everything after it."""
+
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.plugins.io import CheckpointIO
+
+from . import storage
+from .config import Config, UserError
+from .engine import Task
+from .model import Net
+from .objective import MONITOR
+from .runs import Best
+
+
+class Files(CheckpointIO):
+    """How checkpoints are written and read: with a manifest, see `storage`."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        storage.save_checkpoint(Path(path), checkpoint)
+
+    def load_checkpoint(self, path: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        return storage.load_checkpoint(Path(path))
+
+    def remove_checkpoint(self, path: Any) -> None:
+        """Never asked for: `storage` itself deletes the oldest."""
+
+
+class KeepBest(pl.Callback):
+    """Offers the weights to `best.pt` after each validation; the best score is part of every checkpoint."""
+
+    def __init__(self, best: Best) -> None:
+        self.best = best
+
+    def on_validation_end(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
+        assert isinstance(task, Task)
+        self.best.offer(task.scores[MONITOR], trainer.global_step, task.net, task.confusion)
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.best.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.best.load_state_dict(state_dict)
+
+
+def build_checkpoint(cfg: Config) -> ModelCheckpoint:
+    """Save the complete state after each validation as `checkpoints/step-00000080.pt`."""
+    checkpoint = ModelCheckpoint(
+        cfg.out_dir / "checkpoints",
+        filename="step-{step:08d}",
+        auto_insert_metric_name=False,
+        save_top_k=-1,  # `storage` keeps the newest, those of an earlier start of this run among them
+        enable_version_counter=False,
+    )
+    checkpoint.FILE_EXTENSION = ".pt"
+    return checkpoint
+
+
+def completed_steps(path: Path | None, net: Net) -> int:
+    """The optimizer step a checkpoint of this network ends with; raises `UserError` if it is of another."""
+    if path is None:
+        return 0
+    state = storage.load_checkpoint(path)
+    if "pytorch-lightning_version" not in state:
+        raise UserError(f"{path}: Lightning did not save this. Give a new run another --out_dir.")
+    names = (name for name in state["state_dict"] if name.startswith("net."))
+    storage.load_weights(net, {name.removeprefix("net."): state["state_dict"][name] for name in names}, path)
+    return int(state["global_step"])

@@ -1,0 +1,74 @@
+"""What one step of training and one of validation do."""
+
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.plugins.precision import MixedPrecision, Precision
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from . import objective
+from .config import Config
+from .data import Batch
+from .metrics import Validation, mean_loss
+from .optim import build_optimizer, build_schedule
+from .processes import rank
+from .seeding import seed_for
+
+
+class Task(pl.LightningModule):
+    """Image classification with any network that returns logits [B, C]."""
+
+    scores: dict[str, float]  # of the last validation, with the confusion matrix [C, C] they are made of
+    confusion: Tensor
+
+    def __init__(self, net: nn.Module, cfg: Config, num_classes: int, num_steps: int) -> None:
+        super().__init__()
+        self.net, self.cfg, self.num_steps = net, cfg, num_steps
+        self.train_loss = mean_loss()
+        self.validation = Validation(num_classes)
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        iteration = self.current_epoch * self.trainer.num_training_batches + batch_idx + 1
+        torch.manual_seed(seed_for(self.cfg.seed, iteration, rank()))
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        images, labels = batch
+        loss = objective.loss(self.net(images), labels, self.cfg.optim.label_smoothing)
+        self.train_loss.update(loss.detach())
+        return loss
+
+    def on_train_batch_end(self, *args: Any) -> None:
+        if self.trainer.global_step == self.cfg.max_steps:
+            self.trainer.should_stop = True  # unlike Trainer(max_steps=...), this validates before it ends
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        images, labels = batch
+        self.validation.update(self.net(images), labels)
+
+    def on_validation_epoch_end(self) -> None:
+        self.scores, self.confusion = self.validation.compute()
+        self.log_dict(self.scores, logger=False)  # for callbacks; `LogMetrics` sends them to the loggers
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        optimizer = build_optimizer(self.net, self.cfg.optim)
+        schedule = build_schedule(optimizer, self.cfg.optim, self.num_steps)
+        if isinstance(schedule, ReduceLROnPlateau):
+            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "monitor": "val/loss"}}
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def build_precision(cfg: Config) -> Precision:
+    """What a step computes in.
+
+    `Trainer(precision="16-mixed")` would compute in bfloat16 on a CPU and not say so; this plugin, with a
+    gradient scaler for the device, does not.
+    """
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    if cfg.precision == "fp16":
+        return MixedPrecision("16-mixed", device, torch.amp.GradScaler(device))
+    if cfg.precision == "bf16":
+        return MixedPrecision("bf16-mixed", device)
+    return Precision()

@@ -1,0 +1,100 @@
+"""Train the model: `python -m <package>.train [--config FILE.yaml] [--group.name value ...]`.
+
+In several processes: `torchrun --nproc-per-node N -m <package>.train [...]`.
+"""
+
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import EarlyStopping
+
+from .checkpoint import Files, KeepBest, build_checkpoint, completed_steps
+from .config import Config, parse, plain_errors
+from .data import Images, build_loaders, load_images
+from .engine import Task, build_precision
+from .loggers import LogMetrics, build_loggers
+from .model import Net
+from .objective import MONITOR
+from .optim import steps_per_epoch, total_steps
+from .parallel import placement, process_group
+from .processes import rank
+from .runs import Best, MetricsFile, find_checkpoint, finish, finished_score, start
+
+Report = Callable[[int, float], None]
+
+
+class ReportScore(pl.Callback):
+    """Tells the caller of `run` each epoch's score; it may raise to end the run."""
+
+    def __init__(self, report: Report) -> None:
+        self.report = report
+
+    def on_validation_end(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
+        assert isinstance(task, Task)
+        self.report(trainer.current_epoch + 1, task.scores[MONITOR])
+
+
+def run(cfg: Config, report: Report | None = None) -> float:
+    """Train once; return the best validation score (`objective.MONITOR`), the same in every process.
+
+    `report` is given (epoch, score) after each epoch, and may raise in all processes to end the run. Raises
+    `UserError` before anything is written when the settings, the data or the run's folder do not allow it.
+    """
+    torch.set_num_threads(cfg.num_threads or torch.get_num_threads())
+    cfg = replace(cfg, num_threads=torch.get_num_threads())
+    images = load_images(cfg.data)
+    torch.manual_seed(cfg.seed)
+    net = Net(cfg.model, images.shape[0], len(images.classes))
+
+    checkpoint = find_checkpoint(cfg)
+    step = completed_steps(checkpoint, net)
+    train_loader, val_loader = build_loaders(images, cfg, step)
+    num_steps = total_steps(cfg, len(train_loader))
+    if checkpoint and (score := finished_score(cfg, num_steps)) is not None:
+        return score
+    start(cfg, step)
+
+    trainer = pl.Trainer(
+        **placement(),
+        plugins=[build_precision(cfg), Files()],
+        max_epochs=cfg.epochs,
+        gradient_clip_val=cfg.optim.grad_clip,
+        accumulate_grad_batches=cfg.optim.accumulate,
+        callbacks=build_callbacks(cfg, images, report),
+        logger=build_loggers(cfg, MetricsFile(cfg.out_dir, steps_per_epoch(cfg, len(train_loader)))),
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,  # the loaders share the samples out themselves
+        enable_progress_bar=sys.stderr.isatty(),
+        enable_model_summary=False,
+    )
+    if step < num_steps:
+        trainer.fit(
+            Task(net, cfg, len(images.classes), num_steps), train_loader, val_loader, ckpt_path=checkpoint
+        )
+    return finish(cfg, num_steps)
+
+
+def build_callbacks(cfg: Config, images: Images, report: Report | None) -> list[pl.Callback]:
+    """What happens around the steps, in this order after each validation; the checkpoint comes last."""
+    callbacks = [LogMetrics(), KeepBest(Best(cfg.out_dir, images)), build_checkpoint(cfg)]
+    if cfg.patience:
+        callbacks.append(EarlyStopping(MONITOR, mode="max", patience=cfg.patience))
+    if report:
+        callbacks.append(ReportScore(report))
+    return callbacks
+
+
+def main() -> None:
+    with plain_errors(), process_group():
+        cfg, _ = parse("train")
+        torch.set_float32_matmul_precision("high")
+        score = run(cfg)
+        if rank() == 0:
+            print(f"best {MONITOR} {score:.4f}; weights, metrics and pictures are in {cfg.out_dir}")
+
+
+if __name__ == "__main__":
+    main()

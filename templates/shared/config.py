@@ -1,0 +1,116 @@
+"""The settings of a run: a tree of dataclasses, a YAML file, then arguments. Later sources win.
+
+    python -m <package>.train --config configs/smoke.yaml --optim.lr 0.001
+
+What is not here (framework, strategy, loggers) is code; the README says how to change it.
+"""
+
+import argparse
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, fields
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Literal, NoReturn
+
+from jsonargparse import ArgumentParser, Namespace
+
+from .model import ModelConfig
+
+
+class UserError(Exception):
+    """Something a user can mend; the text says what was given, what is wrong and what to do."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    root: Path | None = None  # a folder with a folder of images per class; without it, handwritten digits
+    batch_size: int = 64  # samples per process and step
+    num_workers: int = 0  # loader processes per training process; 0 is fastest for images in memory
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimConfig:
+    lr: float = 3e-3  # peak
+    weight_decay: float = 1e-2  # AdamW's, of matrices and kernels
+    schedule: Literal["cosine", "plateau", "onecycle"] = "cosine"
+    warmup_steps: int = 20  # optimizer steps, linear from zero; cosine only
+    grad_clip: float = 1.0  # largest global L2 norm; 0 leaves gradients alone
+    accumulate: int = 1  # batches per optimizer step
+    label_smoothing: float = 0.0  # share of the target that is spread over all classes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    seed: int = 0  # of the first weights, the order of samples, augmentation and dropout
+    epochs: int = 20
+    max_steps: int = -1  # optimizer steps after which the run ends all the same; -1 sets no bound
+    precision: Literal["fp32", "bf16", "fp16"] = "{{ precision }}"  # of a step; weights are float32
+    out_dir: Path = Path("runs/default")
+    resume: str = "never"  # auto: from the newest checkpoint in out_dir, if any; or a checkpoint's path
+    log_every: int = 10  # optimizer steps
+    num_threads: int = 0  # CPU threads per process; 0 takes torch's choice, which config.yaml then says
+    patience: int = 10  # epochs without a better score before the run stops; 0 never stops
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "log_every", "data.batch_size", "optim.accumulate"):
+            if (value := self.flat()[name]) < 1:
+                raise UserError(f"{name}={value}: this counts something; give 1 or more.")
+
+    def plain(self) -> dict[str, Any]:
+        """The settings as a tree of numbers, strings and None."""
+        tree: dict[str, Any] = json.loads(json.dumps(asdict(self), default=str))
+        return tree
+
+    def flat(self) -> dict[str, Any]:
+        """The same by dotted name, such as `optim.lr`."""
+        groups = {name: value for name, value in self.plain().items() if isinstance(value, dict)}
+        inner = {f"{group}.{key}": value for group, tree in groups.items() for key, value in tree.items()}
+        return {name: value for name, value in self.plain().items() if name not in groups} | inner
+
+
+class Parser(ArgumentParser):
+    """jsonargparse's parser, with errors of one line that name the nearest setting."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        if unknown := re.search(r"arguments: --([^\s=]+)|'(\w+)' does not accept option '(\w+)'", message):
+            name = unknown[1] or f"{unknown[2]}.{unknown[3]}"
+            near = get_close_matches(name, Config().flat(), n=1, cutoff=0)
+            message = f"{name} is no setting; the nearest is {near[0]}."
+        self.exit(2, f"{self.prog}: {message} --help lists all settings.\n")
+
+
+def parse(verb: str, *, of_run: bool = False, **inputs: str) -> tuple[Config, Namespace]:
+    """Read a verb's command line: the settings, and the arguments that belong to the verb alone.
+
+    Args:
+        of_run: the verb has `--run DIR`, and the settings of that run are the defaults.
+        inputs: a name and a help text for one or more values without a flag.
+    """
+    parser = Parser(prog=f"python -m {__package__}.{verb}")
+    parser.add_argument("--config", action="config", help="a YAML file with settings")
+    if of_run:
+        parser.add_argument("--run", type=Path, default=Path("runs/default"), help="the folder of a run")
+        first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+        first.add_argument("--run", default="runs/default")
+        parser.default_config_files = [f"{first.parse_known_args()[0].run}/config.yaml"]
+    for name, text in inputs.items():
+        parser.add_argument(name, nargs="+", help=text)
+    parser.add_class_arguments(Config, as_group=False)
+    args = parser.parse_args()
+    settings = parser.instantiate(args)
+    return Config(**{f.name: settings[f.name] for f in fields(Config)}), args
+
+
+@contextmanager
+def plain_errors() -> Iterator[None]:
+    """Show a user's mistake as one line and exit with 1; anything else keeps its traceback."""
+    try:
+        yield
+    except UserError as error:
+        raise SystemExit(f"error: {error}") from None

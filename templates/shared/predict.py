@@ -1,0 +1,81 @@
+"""Predict the class of images: `python -m <package>.predict [--run DIR] IMAGE|FOLDER|ARRAY.npy ...`
+
+Prints a line of JSON for each image.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .config import Config, UserError, parse, plain_errors
+from .data import SUFFIXES, Shape, load_image
+from .model import Net
+from .objective import probabilities
+from .storage import load_weights
+
+
+class Predictor:
+    """The best weights of a run; raises `UserError` where there are none, or those of another model."""
+
+    def __init__(self, run: Path, cfg: Config) -> None:
+        if not (run / "best.pt").exists():
+            raise UserError(
+                f"run={run}: it holds no best.pt. Train first, or name a run's folder with --run."
+            )
+        best = json.loads((run / "best.json").read_text())
+        self.classes: list[str] = best["classes"]
+        self.shape: Shape = tuple(best["shape"])
+        self.net = Net(cfg.model, self.shape[0], len(self.classes)).eval()
+        load_weights(
+            self.net, torch.load(run / "best.pt", map_location="cpu", weights_only=True), run / "best.pt"
+        )
+
+    @torch.inference_mode()
+    def __call__(self, images: Tensor) -> list[dict[str, Any]]:
+        """The most probable class of each image; bytes [B, C, H, W]."""
+        best = probabilities(self.net(images / 255)).max(dim=1)
+        return [
+            {"label": self.classes[index], "index": index, "probability": round(probability, 6)}
+            for probability, index in zip(best.values.tolist(), best.indices.tolist(), strict=True)
+        ]
+
+
+def read_inputs(names: list[str], shape: Shape) -> Iterator[tuple[str, Tensor]]:
+    """The name of every input, and the image as bytes [C, H, W]."""
+    for path in map(Path, names):
+        if not path.exists():
+            raise UserError(f"{path}: there is no such file or folder.")
+        if path.suffix == ".npy":
+            yield from ((f"{path}[{i}]", image) for i, image in enumerate(_read_array(path, shape)))
+        elif path.is_dir():
+            files = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)
+            yield from ((str(file), load_image(file, shape)) for file in files)
+        else:
+            yield str(path), load_image(path, shape)
+
+
+def _read_array(path: Path, shape: Shape) -> Tensor:
+    """One or several images, as bytes or as numbers in 0..1."""
+    try:
+        array = np.load(path, allow_pickle=False)
+        scale = 1 if array.dtype == np.uint8 else 255
+        return torch.from_numpy(array * scale).byte().reshape(-1, *shape)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise UserError(f"{path}: an array of images {list(shape)} is needed ({error}).") from None
+
+
+def main() -> None:
+    with plain_errors():
+        cfg, args = parse("predict", of_run=True, inputs="image files, folders of them, or .npy arrays")
+        predictor = Predictor(args.run, cfg)
+        for name, image in read_inputs(args.inputs, predictor.shape):
+            print(json.dumps({"input": name, **predictor(image.unsqueeze(0))[0]}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,126 @@
+"""The folder of a run: its settings, its metrics and its best score."""
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import Tensor, nn
+
+from .config import Config, UserError
+from .data import Images
+from .plots import draw_confusion, draw_curves
+from .processes import barrier, rank
+from .storage import SCHEMA, replacing, save_json
+
+
+def find_checkpoint(cfg: Config) -> Path | None:
+    """The checkpoint to continue from, or None; raises `UserError` before a run would be overwritten."""
+    if cfg.resume == "auto":
+        return max((cfg.out_dir / "checkpoints").glob("step-*.pt"), default=None)
+    if cfg.resume != "never":
+        if not Path(cfg.resume).is_file():
+            raise UserError(f"resume={cfg.resume}: give never, auto, or the path of a checkpoint.")
+        return Path(cfg.resume)
+    if (cfg.out_dir / "config.yaml").exists():
+        raise UserError(
+            f"out_dir={cfg.out_dir}: this folder holds a run. Continue it with --resume auto, or give the"
+            " new run another --out_dir."
+        )
+    return None
+
+
+def start(cfg: Config, step: int) -> None:
+    """Make the run's folder and note the settings; drop what was logged after `step`, where it starts."""
+    barrier()  # every process has looked at the folder before the first one writes to it
+    if rank() > 0:
+        return
+    try:
+        (cfg.out_dir / "checkpoints").mkdir(parents=True, exist_ok=True)
+        (cfg.out_dir / "config.yaml").write_text(yaml.safe_dump(cfg.plain(), sort_keys=False))
+        MetricsFile(cfg.out_dir).cut(step)
+    except OSError as error:
+        raise UserError(f"out_dir={cfg.out_dir}: it cannot be written to ({error.strerror}).") from None
+
+
+def finished_score(cfg: Config, num_steps: int) -> float | None:
+    """The best score of a run that has nothing left of its `num_steps` steps; None for any other."""
+    path = cfg.out_dir / "best.json"
+    best = json.loads(path.read_text()) if path.exists() else {}
+    return best["score"] if best.get("finished") == num_steps else None
+
+
+def finish(cfg: Config, num_steps: int) -> float:
+    """Mark the run as finished and draw its pictures; return its best score."""
+    barrier()  # the first process may still be writing
+    path = cfg.out_dir / "best.json"
+    best = json.loads(path.read_text()) | {"finished": num_steps}
+    if rank() == 0:
+        save_json(path, best)
+        draw_curves(MetricsFile(cfg.out_dir).read(), cfg.out_dir / "curves.png")
+        draw_confusion(best["confusion"], best["classes"], cfg.out_dir / "confusion.png")
+    score: float = best["score"]
+    return score
+
+
+class Best:
+    """The best validation score so far; `best.pt` holds the weights that reached it."""
+
+    def __init__(self, out_dir: Path, images: Images) -> None:
+        self.out_dir, self.images = out_dir, images
+        self.score = -math.inf
+
+    def offer(self, score: float, step: int, net: nn.Module, confusion: Tensor) -> None:
+        """Keep these weights if their score beats the best one."""
+        if score <= self.score:
+            return
+        self.score = score
+        if rank() == 0:
+            with replacing(self.out_dir / "best.pt") as temporary:
+                torch.save(net.state_dict(), temporary)
+            facts = {"schema": SCHEMA, "score": score, "step": step, "confusion": confusion.tolist()}
+            about = {"classes": self.images.classes, "shape": self.images.shape}
+            save_json(self.out_dir / "best.json", facts | about)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"score": self.score}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        if (self.out_dir / "best.json").exists():  # else it is another run's folder that was resumed from
+            self.score = state["score"]
+
+
+class MetricsFile:
+    """`metrics.csv`, a row a value: step, epoch (from 1), name, value."""
+
+    def __init__(self, out_dir: Path, steps_per_epoch: int = 1) -> None:
+        self.path, self.steps_per_epoch = out_dir / "metrics.csv", steps_per_epoch
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
+        """Append values that were reached with optimizer step `step`."""
+        epoch = math.ceil(step / self.steps_per_epoch)
+        with self.path.open("a") as file:
+            file.writelines(f"{step},{epoch},{name},{value:.6g}\n" for name, value in metrics.items())
+
+    def read(self) -> list[list[str]]:
+        """The rows below the header."""
+        return [line.split(",") for line in self.path.read_text().splitlines()[1:]]
+
+    def cut(self, step: int) -> None:
+        """Keep the rows up to a step; those after it will be written again."""
+        rows = [row for row in self.read() if int(row[0]) <= step] if self.path.exists() else []
+        self.path.write_text(
+            "".join(",".join(row) + "\n" for row in [["step", "epoch", "name", "value"], *rows])
+        )
+
+    def close(self) -> None:
+        """The file is open only while a row is written."""
+
+
+def progress_line(epoch: int, step: int, metrics: Mapping[str, float]) -> str:
+    """What the terminal shows after an epoch."""
+    values = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
+    return f"epoch {epoch:3}  step {step:6}  {values}"

@@ -1,0 +1,182 @@
+"""The images and their loaders: scikit-learn's handwritten digits, or a folder of images per class."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+from torch import Tensor
+from torch.nn.functional import affine_grid, grid_sample
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from .config import Config, DataConfig, UserError
+from .optim import steps_per_epoch
+from .processes import rank, world_size
+from .seeding import generator
+
+Batch = tuple[Tensor, Tensor]  # images [B, C, H, W] in 0..1 and labels [B]
+Shape = tuple[int, int, int]
+
+FOLDER_SHAPE: Shape = (3, 64, 64)  # images of a folder are read as RGB and scaled to this size
+SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+HELD_OUT = 0.15  # share of the images in the test split, and of the others in the validation split
+SPLIT_SEED = 0  # not the run's seed, so that scores of runs with different seeds can be compared
+SHIFT = 0.125  # share of its size by which a training image moves at most, along each axis
+
+
+class Split(Dataset[Batch]):
+    """Images in memory, as bytes [N, C, H, W], with their labels [N]; an item is a batch, by its indices."""
+
+    def __init__(self, images: Tensor, labels: Tensor) -> None:
+        self.images, self.labels = images, labels
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, indices: list[int]) -> Batch:
+        return self.images[indices] / 255, self.labels[indices]
+
+
+class Augmented(Dataset[Batch]):
+    """Training images that are moved a little; how far is f(seed, epoch, index), in any worker."""
+
+    def __init__(self, split: Split, seed: int) -> None:
+        self.split, self.seed = split, seed
+
+    def __getitem__(self, key: tuple[int, list[int]]) -> Batch:
+        epoch, indices = key
+        images, labels = self.split[indices]
+        transforms = torch.eye(2, 3).repeat(len(indices), 1, 1)
+        transforms[:, :, 2] = 2 * SHIFT * _moves(len(self.split), self.seed, epoch)[indices]
+        grid = affine_grid(transforms, list(images.shape), align_corners=False)
+        return grid_sample(images, grid, align_corners=False), labels
+
+
+class TrainBatches(Sampler[tuple[int, list[int]]]):
+    """Yields `(epoch, indices)`, this process's share of each step.
+
+    The order is f(seed, epoch), whatever the number of processes: step after step they share out the next
+    `batch_size * world_size` samples. The few that are left at the end of an epoch are skipped.
+    """
+
+    def __init__(self, num_samples: int, cfg: Config, step: int) -> None:
+        self.num_samples, self.seed, self.batch_size = num_samples, cfg.seed, cfg.data.batch_size
+        if len(self) == 0:
+            raise UserError(
+                f"data.batch_size={self.batch_size}: the {num_samples} training images are too few for one"
+                f" step of {world_size()} process(es). Lower data.batch_size."
+            )
+        self.epoch = 0
+        self.first_batch = step % steps_per_epoch(cfg, len(self)) * cfg.optim.accumulate
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch to yield next; Lightning calls this by itself."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.num_samples // (self.batch_size * world_size())
+
+    def __iter__(self) -> Iterator[tuple[int, list[int]]]:
+        order = torch.randperm(self.num_samples, generator=generator(self.seed, self.epoch))
+        steps = order[: len(self) * world_size() * self.batch_size].view(len(self), world_size(), -1)
+        first, self.first_batch = self.first_batch, 0  # only the epoch of a resume begins in its middle
+        return ((self.epoch, indices) for indices in steps[first:, rank()].tolist())
+
+
+@dataclass(frozen=True)
+class Images:
+    """The three splits, each with the same share of every class."""
+
+    train: Split
+    val: Split
+    test: Split
+    classes: list[str]
+    shape: Shape
+
+
+def load_images(cfg: DataConfig) -> Images:
+    """Read all images and split them; raises `UserError` for a folder that cannot be trained on."""
+    images, labels, classes = _read_digits() if cfg.root is None else _read_folder(cfg.root)
+    try:
+        options = {"test_size": HELD_OUT, "random_state": SPLIT_SEED}
+        rest, test = train_test_split(np.arange(len(labels)), stratify=labels, **options)
+        train, val = train_test_split(rest, stratify=labels[rest], **options)
+    except ValueError as error:
+        raise UserError(f"data.root={cfg.root}: too few images for three splits. {error}") from None
+    splits = (Split(images[part], labels[part]) for part in (train, val, test))
+    return Images(*splits, classes, (images.shape[1], images.shape[2], images.shape[3]))
+
+
+def load_image(path: Path, shape: Shape) -> Tensor:
+    """Read an image file as bytes [C, H, W] of this shape; a file that is none is named in a `UserError`."""
+    channels, height, width = shape
+    try:
+        with Image.open(path) as image:
+            pixels = np.array(image.convert("L" if channels == 1 else "RGB").resize((width, height)))
+    except OSError as error:  # Pillow's own error is one
+        raise UserError(f"{path}: this image cannot be read. Replace or remove it. ({error})") from None
+    return torch.from_numpy(pixels).reshape(height, width, channels).permute(2, 0, 1)
+
+
+def build_loaders(images: Images, cfg: Config, step: int) -> tuple[DataLoader[Batch], DataLoader[Batch]]:
+    """The loaders to train on and to validate with, after `step` optimizer steps that are done already."""
+    batches = TrainBatches(len(images.train), cfg, step)
+    return _build_loader(Augmented(images.train, cfg.seed), batches, cfg), build_eval_loader(images.val, cfg)
+
+
+def build_eval_loader(split: Split, cfg: Config) -> DataLoader[Batch]:
+    """Batches of this process's share; all processes together see each sample exactly once.
+
+    Every process has as many batches, of sizes that differ by one at most, so that none waits for another.
+    (`DistributedSampler` would even out the shares by counting some samples twice.)
+    """
+    num_batches = math.ceil(len(split) / world_size() / cfg.data.batch_size)
+    if len(split) < num_batches * world_size():
+        raise UserError(f"{len(split)} held-out images are too few for {world_size()} processes.")
+    batches = np.array_split(np.arange(rank(), len(split), world_size()), num_batches)
+    return _build_loader(split, [batch.tolist() for batch in batches], cfg)
+
+
+def _build_loader(dataset: Dataset[Batch], batches: Sampler | list, cfg: Config) -> DataLoader[Batch]:
+    workers = cfg.data.num_workers
+    return DataLoader(
+        dataset,
+        batch_size=None,  # an item is a batch
+        sampler=batches,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        pin_memory=torch.cuda.is_available(),
+    )
+
+
+@lru_cache(maxsize=1)
+def _moves(num_samples: int, seed: int, epoch: int) -> Tensor:
+    return 2 * torch.rand(num_samples, 2, generator=generator(seed, epoch, 1)) - 1
+
+
+def _read_digits() -> tuple[Tensor, Tensor, list[str]]:
+    digits = load_digits()  # 1,797 images of 8x8 pixels in 0..16: UCI ML hand-written digits
+    images = torch.tensor(digits.images * (255 / 16)).byte().unsqueeze(1)
+    return images, torch.tensor(digits.target), [str(name) for name in digits.target_names]
+
+
+def _read_folder(root: Path) -> tuple[Tensor, Tensor, list[str]]:
+    if not root.is_dir():
+        raise UserError(f"data.root={root}: there is no such folder.")
+    classes = sorted(folder.name for folder in root.iterdir() if folder.is_dir())
+    images, labels = [], []
+    for label, name in enumerate(classes):
+        paths = sorted(path for path in (root / name).rglob("*") if path.suffix.lower() in SUFFIXES)
+        if not paths:
+            raise UserError(f"{root / name}: this class has no images. Add some, or remove the folder.")
+        images += [load_image(path, FOLDER_SHAPE) for path in paths]
+        labels += [label] * len(paths)
+    if len(classes) < 2:
+        raise UserError(f"data.root={root}: it holds {len(classes)} folder(s); give each class a folder.")
+    return torch.stack(images), torch.tensor(labels), classes

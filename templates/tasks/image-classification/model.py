@@ -1,0 +1,46 @@
+"""The network: a plain `nn.Module` that maps images to one logit per class."""
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """Model."""
+
+    width: int = 32
+    """channels of the first block; each later one has twice as many"""
+    dropout: float = 0.1
+    """share of the features that a training step leaves out"""
+
+
+class Net(nn.Module):
+    """Three convolution blocks, an average over all positions, one linear layer.
+
+    Takes images [B, C, H, W] of any size from 4x4 on and returns logits [B, num_classes]. GroupNorm
+    normalizes each sample by itself, so a batch of one and a batch split over processes train alike.
+    """
+
+    def __init__(self, cfg: ModelConfig, channels: int, num_classes: int) -> None:
+        super().__init__()
+        self.blocks = nn.Sequential(
+            _block(channels, cfg.width, stride=1),
+            _block(cfg.width, 2 * cfg.width, stride=2),
+            _block(2 * cfg.width, 4 * cfg.width, stride=2),
+        )
+        self.dropout = nn.Dropout(cfg.dropout)
+        self.head = nn.Linear(4 * cfg.width, num_classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        features = self.blocks(images).mean(dim=(2, 3))
+        logits: Tensor = self.head(self.dropout(features))
+        return logits
+
+
+def _block(inputs: int, outputs: int, *, stride: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, kernel_size=3, stride=stride, padding=1, bias=False),
+        nn.GroupNorm(8, outputs),
+        nn.ReLU(),
+    )
