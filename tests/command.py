@@ -21,20 +21,24 @@ class Ran:
 
 
 def mlscaffold(
-    *arguments: str | Path, cwd: Path, umask: int = -1, timeout: int = 120, **settings: str
+    *arguments: str | Path, cwd: Path, umask: int = -1, without: str = "-", **settings: str
 ) -> Ran:
-    """Run `mlscaffold` without a terminal; `settings` are environment variables on top."""
+    """Run `mlscaffold` without a terminal; `settings` are environment variables on top of ours.
+
+    Those of ours that begin with `without` are left out.
+    """
+    ours = {name: value for name, value in clean_settings().items() if not name.startswith(without)}
     done = subprocess.run(
         [*COMMAND, *arguments],
         cwd=cwd,
-        env=clean_settings() | settings,
+        env=ours | settings,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         encoding="utf-8",
         errors="replace",
         check=False,
         umask=umask,
-        timeout=timeout,
+        timeout=120,
     )
     assert "Traceback" not in done.stderr + done.stdout, done.stderr
     return Ran(done.returncode, done.stdout, done.stderr)

@@ -35,10 +35,12 @@ def _python() -> list[str]:
 
 
 def _run(command: list[str], folder: Path, failure: str) -> None:
-    # stdout is for the one JSON object of --json, so a program's words go to stderr.
-    done = subprocess.run(command, cwd=folder, stdin=subprocess.DEVNULL, stdout=sys.stderr, check=False)
-    if done.returncode:
+    try:
+        # stdout is for the one JSON object of --json, so a program's words go to stderr.
+        done = subprocess.run(command, cwd=folder, stdin=subprocess.DEVNULL, stdout=sys.stderr, check=False)
+        reason = f"{command[0]} ended with {done.returncode}" if done.returncode else ""
+    except OSError as error:
+        reason = f"{command[0]} cannot be run, {error.strerror}"
+    if reason:
         retry = f"cd {shlex.quote(str(folder))} && {shlex.join(command)}"
-        raise ToolError(
-            f"{failure}: {command[0]} ended with {done.returncode}.", f"Once that is mended: {retry}"
-        )
+        raise ToolError(f"{failure}: {reason}.", f"To try again: {retry}")

@@ -32,14 +32,14 @@ def check(target: Path) -> None:
 def staged(target: Path) -> Iterator[Path]:
     """Offer a folder beside the target and rename it into place at the end; after an error, leave nothing."""
     check(target)
-    target = target.resolve()
-    missing = [folder for folder in target.parents if not folder.exists()]
+    place = target.resolve()
+    missing = [folder for folder in place.parents if not folder.exists()]
     # At most 32 characters of the name: the whole has to stay below the limit of the file system, 255 bytes.
-    staging = target.with_name(f".{target.name[:32]}.mlscaffold-{token_hex(4)}")
+    staging = place.with_name(f".{place.name[:32]}.mlscaffold-{token_hex(4)}")
     try:
         staging.mkdir(parents=True)
         yield staging
-        _rename(staging, target)
+        _rename(staging, place)
     except BaseException as error:
         shutil.rmtree(staging, ignore_errors=True)
         for folder in missing:
@@ -71,4 +71,4 @@ def _rename(staging: Path, target: Path) -> None:
 
 
 def _unwritable(target: Path, error: OSError) -> TargetError:
-    return TargetError(f"{target} cannot be written: {error.strerror}.", "Choose another place.")
+    return TargetError(f"{target} cannot be written: {error.strerror or error}.", "Choose another place.")
