@@ -157,8 +157,11 @@ def test_nobody_can_push_to_the_package(new: Environment, tmp_path: Path) -> Non
     assert said == "error: failed to push some refs to 'mlscaffold::default'\n"
 
 
-def test_the_remote_helper_explains_itself_to_people(new: Environment, tmp_path: Path) -> None:
-    said = new.run("git-remote-mlscaffold", cwd=tmp_path, code=1)
+@pytest.mark.parametrize("arguments", [(), ("--help",)])
+def test_the_remote_helper_explains_itself_to_people(
+    new: Environment, tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    said = new.run("git-remote-mlscaffold", *arguments, cwd=tmp_path, code=1)
 
     assert said == "git-remote-mlscaffold is started by git, for addresses such as mlscaffold::default.\n"
 

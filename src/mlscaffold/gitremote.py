@@ -19,9 +19,9 @@ USAGE = "git-remote-mlscaffold is started by git, for addresses such as mlscaffo
 def main() -> None:
     """Answer git until it hangs up; what goes wrong is one line on stderr, which git passes on."""
     try:
-        if len(sys.argv) < 2:
+        if len(sys.argv) != 3:
             raise SystemExit(USAGE)
-        serve(find(sys.argv[-1]))
+        serve(find(sys.argv[2]))
     except MlscaffoldError as error:
         raise SystemExit(f"mlscaffold {__version__}: {error}") from None
     except (BrokenPipeError, KeyboardInterrupt):
@@ -59,7 +59,10 @@ def serve(bundle: Path) -> None:
             case []:
                 return
             case _:
-                raise MlscaffoldError(f"git asks for {line!r}, which is unknown here.")
+                asked = line.decode(errors="replace").strip()
+                raise MlscaffoldError(
+                    f"git asks for {asked!r}, which is unknown here.", "Upgrade mlscaffold."
+                )
 
 
 def answer(lines: Iterable[str]) -> None:
