@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from uv import find_uv_bin
 
 ROOT = Path(__file__).parents[1]
+CONSTRAINTS = ROOT / "constraints.txt"
 NOTES = (
     "templates/project/NOTES.md"  # a file of our own, so that no change to the real templates matters here
 )
@@ -21,6 +23,10 @@ class Environment:
 
     folder: Path
     home: Path
+
+    @property
+    def python(self) -> Path:
+        return self.scripts / "python"
 
     @property
     def scripts(self) -> Path:
@@ -58,7 +64,6 @@ def clean_settings(home: Path | None = None) -> dict[str, str]:
     settings = kept | person | {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
     if home is not None:
         settings |= {"HOME": str(home), "USERPROFILE": str(home), "COPIER_CACHE_DIR": str(home / "copier")}
-        settings |= {"PIP_CACHE_DIR": pip_cache()}
     return settings
 
 
@@ -119,16 +124,32 @@ def tagged_wheel(checkout: Path, version: str) -> Path:
 
 
 def install(wheel: Path, folder: Path) -> Environment:
-    """Make an environment with a wheel and the tested versions of what it needs."""
+    """Make an environment with a wheel and the tested versions of what it needs, by uv, in a second."""
     environment = Environment(folder / "venv", folder / "home")
     environment.home.mkdir(parents=True)
-    run(sys.executable, "-m", "venv", environment.folder, cwd=folder)
-    environment.run("pip", "install", "--quiet", "--constraint", ROOT / "constraints.txt", wheel, cwd=folder)
+    uv("venv", "--python", sys.executable, environment.folder)
+    uv("pip", "install", "--python", environment.python, "--constraint", CONSTRAINTS, wheel)
     return environment
 
 
-def pip_cache() -> str:
-    return run(sys.executable, "-m", "pip", "cache", "dir", cwd=ROOT).strip()
+def upgrade(environment: Environment, wheel: Path) -> None:
+    """Replace the mlscaffold of an environment."""
+    uv("pip", "install", "--python", environment.python, "--no-deps", wheel)
+
+
+def install_with_pip(wheel: Path, folder: Path) -> Environment:
+    """Make an environment in the way that comes with Python."""
+    environment = Environment(folder / "venv", folder / "home")
+    environment.home.mkdir(parents=True)
+    run(sys.executable, "-m", "venv", environment.folder, cwd=folder)
+    pip = (environment.python, "-m", "pip", "install", "--quiet", "--constraint", CONSTRAINTS)
+    run(*pip, wheel, cwd=folder)
+    return environment
+
+
+def uv(*arguments: str | Path, **more: str) -> str:
+    """Run uv, with the cache of whoever runs the tests."""
+    return run(find_uv_bin(), "--quiet", *arguments, cwd=ROOT.parent, settings=clean_settings() | more)
 
 
 @pytest.fixture
@@ -159,7 +180,7 @@ def two_releases(tmp_path_factory: pytest.TempPathFactory) -> Releases:
 @pytest.fixture(scope="session")
 def old(two_releases: Releases, tmp_path_factory: pytest.TempPathFactory) -> Environment:
     """An environment with 0.1.0."""
-    return install(two_releases.old, tmp_path_factory.mktemp("old"))
+    return install_with_pip(two_releases.old, tmp_path_factory.mktemp("old"))
 
 
 @pytest.fixture(scope="session")

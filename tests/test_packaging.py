@@ -11,11 +11,10 @@ from email.parser import Parser
 from importlib.metadata import requires
 from pathlib import Path
 
-from uv import find_uv_bin
-
 from mlscaffold.catalogue import read
 from mlscaffold.render import render
 from tests.releases import (
+    CONSTRAINTS,
     ROOT,
     Environment,
     Releases,
@@ -25,6 +24,7 @@ from tests.releases import (
     git,
     make_release,
     run,
+    uv,
 )
 
 
@@ -92,14 +92,14 @@ def test_mlscaffold_new_records_what_copier_updates(
     assert git(project, "diff", "--name-only", "--diff-filter=U") == ""
 
 
-def test_the_tool_needs_no_torch(new: Environment, tmp_path: Path) -> None:
-    freeze = new.run("pip", "freeze", "--exclude", "mlscaffold", cwd=tmp_path).lower()
+def test_the_tool_needs_no_torch(old: Environment, tmp_path: Path) -> None:
+    freeze = old.run("pip", "freeze", "--exclude", "mlscaffold", cwd=tmp_path).lower()
 
     assert not re.search(r"^(torch|numpy|pytorch|lightning)", freeze, re.MULTILINE)
 
 
-def test_the_constraints_pin_all_that_is_installed(new: Environment, tmp_path: Path) -> None:
-    freeze = new.run("pip", "freeze", "--exclude", "mlscaffold", cwd=tmp_path)
+def test_the_constraints_pin_all_that_is_installed(old: Environment, tmp_path: Path) -> None:
+    freeze = old.run("pip", "freeze", "--exclude", "mlscaffold", cwd=tmp_path)
 
     assert set(freeze.split()) <= set(constraints())
 
@@ -123,7 +123,7 @@ def test_the_constraints_hold_all_that_any_project_needs(tmp_path: Path) -> None
         needed |= {line for extra in project["optional-dependencies"].values() for line in extra}
     assert any(line.startswith("torch") for line in needed)
 
-    dry = ("--dry-run", "--quiet", "--report", "-", "--constraint", ROOT / "constraints.txt")
+    dry = ("--dry-run", "--quiet", "--report", "-", "--constraint", CONSTRAINTS)
     report = run(sys.executable, "-m", "pip", "install", *dry, *sorted(needed), cwd=tmp_path)
 
     fetched = json.loads(report[report.index("{\n") :])["install"]
@@ -140,10 +140,10 @@ def test_each_dependency_is_bounded_on_both_sides() -> None:
 
 def test_uv_tool_install_gives_the_commands(two_releases: Releases, tmp_path: Path) -> None:
     scripts = tmp_path / "bin"
-    settings = clean_settings() | {"UV_TOOL_DIR": str(tmp_path / "tools"), "UV_TOOL_BIN_DIR": str(scripts)}
-    tool = (find_uv_bin(), "tool", "install", "--quiet", "--python", sys.executable)
-    extra = ("--with-executables-from", "copier", "--constraints", ROOT / "constraints.txt")
-    run(*tool, *extra, two_releases.old, cwd=tmp_path, settings=settings)
+    folders = {"UV_TOOL_DIR": str(tmp_path / "tools"), "UV_TOOL_BIN_DIR": str(scripts)}
+    options = ("--python", sys.executable, "--constraints", CONSTRAINTS, "--with-executables-from", "copier")
+    uv("tool", "install", *options, two_releases.old, **folders)
+    settings = clean_settings()
     settings["PATH"] = f"{scripts}{os.pathsep}{settings['PATH']}"
 
     run(scripts / "mlscaffold", "new", "digits", cwd=tmp_path, settings=settings)
@@ -155,11 +155,9 @@ def test_uv_tool_install_gives_the_commands(two_releases: Releases, tmp_path: Pa
 def test_the_lowest_versions_allowed_work(two_releases: Releases, tmp_path: Path) -> None:
     lowest = Environment(tmp_path / "venv", tmp_path / "home")
     lowest.home.mkdir()
-    uv = find_uv_bin()
-    settings = clean_settings() | {"VIRTUAL_ENV": str(lowest.folder)}
-    run(uv, "venv", "--quiet", "--python", sys.executable, lowest.folder, cwd=tmp_path, settings=settings)
-    lowest_direct = ("--quiet", "--resolution", "lowest-direct")
-    run(uv, "pip", "install", *lowest_direct, two_releases.new, cwd=tmp_path, settings=settings)
+    uv("venv", "--python", sys.executable, lowest.folder)
+    options = ("--python", lowest.python, "--resolution", "lowest-direct")
+    uv("pip", "install", *options, two_releases.new)
 
     lowest.run("mlscaffold", "--help", cwd=tmp_path)
     lowest.run("mlscaffold", "new", "digits", cwd=tmp_path)
@@ -167,4 +165,4 @@ def test_the_lowest_versions_allowed_work(two_releases: Releases, tmp_path: Path
 
 
 def constraints() -> list[str]:
-    return (ROOT / "constraints.txt").read_text(encoding="utf-8").split()
+    return CONSTRAINTS.read_text(encoding="utf-8").split()

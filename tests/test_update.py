@@ -16,6 +16,7 @@ from tests.releases import (
     install,
     run,
     tagged_wheel,
+    upgrade,
 )
 
 SOURCE = "git+mlscaffold::default"
@@ -82,7 +83,7 @@ def test_a_question_that_is_new_takes_its_default(tmp_path: Path) -> None:
     environment = install(before, tmp_path / "mine")
     project = make_project(environment, tmp_path)
 
-    environment.run("pip", "install", "--quiet", "--no-deps", "--upgrade", after, cwd=tmp_path)
+    upgrade(environment, after)
     environment.run("copier", "update", cwd=project)
 
     assert answers(project)["colour"] == "red"
@@ -108,7 +109,7 @@ def test_the_package_can_be_upgraded_in_place(
     mine = install(two_releases.old, tmp_path / "mine")
     assert "Keeping" in mine.run("copier", "update", cwd=project)  # Copier keeps what it has fetched
 
-    mine.run("pip", "install", "--quiet", "--no-deps", "--upgrade", two_releases.new, cwd=tmp_path)
+    upgrade(mine, two_releases.new)
     mine.run("copier", "update", cwd=project)
 
     assert notes(project)[1] == "SECOND"
