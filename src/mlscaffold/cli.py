@@ -26,6 +26,8 @@ Examples:
   mlscaffold new --answers other/.copier-answers.yml --dry-run
 """
 
+LONGEST = 1000  # characters of an error; some repeat what was typed
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
@@ -48,12 +50,17 @@ def build() -> typer.Typer:
     return app
 
 
-def root(
-    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
-) -> None:
-    if version:
+def print_version(wanted: bool) -> None:
+    if wanted:
         print(f"mlscaffold {__version__}")
         raise typer.Exit
+
+
+VERSION = typer.Option("--version", help="Print the version.", is_eager=True, callback=print_version)
+
+
+def root(version: Annotated[bool, VERSION] = False) -> None:
+    """Options that come before a command."""
 
 
 def new(
@@ -128,5 +135,6 @@ def main() -> None:
 
 
 def _fail(text: str, code: int) -> None:
+    text = text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."
     print(f"mlscaffold: {text}", file=sys.stderr)
     sys.exit(code)
