@@ -9,14 +9,13 @@ from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from itertools import chain, combinations
 from pathlib import Path
-from reprlib import repr as short
 from typing import cast
 
 import yaml
 from jinja2 import FileSystemLoader, StrictUndefined, Template, TemplateError, Undefined
 from jinja2.sandbox import SandboxedEnvironment
 
-from mlscaffold.errors import AnswerError, CatalogueError, did_you_mean
+from mlscaffold.errors import AnswerError, CatalogueError, did_you_mean, short
 
 Answer = str | bool | list[str]
 Answers = Mapping[str, Answer]
@@ -99,7 +98,7 @@ class Catalogue:
                 return question
         known = [question.name for question in self.questions]
         remedy = did_you_mean(name, known) or f"There are: {', '.join(known)}."
-        raise AnswerError(f"{name!r} is no question of the catalogue.", remedy)
+        raise AnswerError(f"{short(name)} is no question of the catalogue.", remedy)
 
     @cached_property
     def environment(self) -> SandboxedEnvironment:
@@ -172,7 +171,7 @@ class Catalogue:
             if choice.value == value:
                 return self.closed(choice, answers)
         known = [plain(choice.value) for choice in question.choices]
-        wrong = f"{plain(value)!r} is not offered, only {', '.join(known)}."
+        wrong = f"{short(plain(value))} is not offered, only {', '.join(known)}."
         return f"{wrong} {did_you_mean(plain(value), known)}".strip()
 
     def combinations(self) -> Iterator[dict[str, Answer]]:

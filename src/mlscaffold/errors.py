@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from reprlib import Repr
 
 
 class MlscaffoldError(Exception):
@@ -39,6 +40,16 @@ class StoppedError(MlscaffoldError):
     """The user pressed Ctrl-C."""
 
     exit_code = 130
+
+
+def short(value: object) -> str:
+    """Write any value, however large or deep, in a few words."""
+    text = _repr.repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+_repr = Repr()
+_repr.maxlevel, _repr.maxstring = 2, 80
 
 
 def did_you_mean(given: str, known: Iterable[str]) -> str:
