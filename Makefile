@@ -18,9 +18,9 @@ help: ## List the targets
 .PHONY: demo
 demo: .venv/tool ## Make an Ignite project, train it with two processes and test it, in demo/digits
 	rm -rf demo/digits
-	.venv/bin/mlscaffold new demo/digits --framework ignite --ddp --yes
+	.venv/bin/mlscaffold new demo/digits --framework ignite --ddp --yes --no-git
 	$(PYTHON) -m pip install --quiet --editable demo/digits
-	cd demo/digits && $(CURDIR)/.venv/bin/torchrun --nproc-per-node 2 -m digits.train
+	cd demo/digits && OMP_NUM_THREADS=1 $(CURDIR)/.venv/bin/torchrun --nproc-per-node 2 -m digits.train
 	cd demo/digits && $(CURDIR)/$(PYTHON) -m digits.evaluate > runs/default/test.txt
 	@cat demo/digits/runs/default/test.txt
 	@echo "pictures: demo/digits/runs/default/curves.png demo/digits/runs/default/confusion.png"
