@@ -159,8 +159,8 @@ def test_the_lowest_versions_allowed_work(two_releases: Releases, tmp_path: Path
     options = ("--python", lowest.python, "--resolution", "lowest-direct")
     uv("pip", "install", *options, two_releases.new)
 
-    lowest.run("mlscaffold", "--help", cwd=tmp_path)
-    lowest.run("mlscaffold", "new", "digits", cwd=tmp_path)
+    for command in (["--help"], ["options"], ["new", "--help"], ["new", "digits"]):
+        lowest.run("mlscaffold", *command, cwd=tmp_path)
     assert "Keeping template version 0.2.0" in lowest.run("copier", "update", cwd=tmp_path / "digits")
 
 

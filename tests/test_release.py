@@ -1,16 +1,47 @@
 """A release is the same for whoever makes it, and nothing doubtful is released."""
 
+import re
 import shutil
 from pathlib import Path
 
 import pytest
 
-from mlscaffold.source import refs, releases
-from tests.releases import NOTES, change_notes, commit, copy_repository, git, make_release
+from mlscaffold import __version__
+from mlscaffold.source import BUNDLE, commit_hash, refs, releases, template_tree
+from tests.releases import NOTES, ROOT, change_notes, commit, copy_repository, git, make_release
 
 
 def bundle(checkout: Path) -> Path:
     return checkout / "src/mlscaffold/releases.bundle"
+
+
+@pytest.fixture
+def tracked() -> dict[str, str]:
+    """The releases in this repository's own bundle."""
+    found = releases(BUNDLE)
+    if not found:
+        pytest.skip("nothing is released yet")
+    return found
+
+
+def test_the_package_has_the_version_of_its_last_release(tracked: dict[str, str]) -> None:
+    assert list(tracked)[-1] == f"v{__version__}"
+
+
+def test_the_changelog_tells_of_every_release(tracked: dict[str, str]) -> None:
+    told = re.findall(r"^## \[(.+)\] - \d{4}-\d\d-\d\d$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+
+    assert {tag.removeprefix("v") for tag in tracked} <= set(told)
+
+
+def test_the_hash_of_every_release_still_follows_from_its_files(
+    tracked: dict[str, str], tmp_path: Path
+) -> None:
+    git(tmp_path, "clone", "--quiet", str(BUNDLE), "clone")
+
+    for tag, commit_ in tracked.items():
+        git(tmp_path / "clone", "checkout", "--quiet", tag)
+        assert commit_hash(template_tree(tmp_path / "clone"), tag) == commit_
 
 
 def test_a_release_is_a_tag_on_a_commit_of_the_template_alone(checkout: Path, tmp_path: Path) -> None:

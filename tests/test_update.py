@@ -1,5 +1,6 @@
 """Copier and git alone make and update projects, from the releases in the installed package."""
 
+import os
 import re
 from pathlib import Path
 
@@ -183,7 +184,7 @@ def test_a_missing_or_damaged_bundle_is_one_line(
     else:
         bundle.write_bytes(damage if isinstance(damage, bytes) else bundle.read_bytes()[:-40])
     settings = clean_settings(new.home) | {"PYTHONPATH": str(package.parent)}
-    settings["PATH"] = f"{new.scripts}:{settings['PATH']}"
+    settings["PATH"] = f"{new.scripts}{os.pathsep}{settings['PATH']}"
 
     said = run("git", "clone", "mlscaffold::default", "clone", cwd=tmp_path, code=128, settings=settings)
 
