@@ -68,8 +68,7 @@ def committed_tree(root: Path) -> str:
     """Return the tree of the committed template, certain that a wheel would hold the same files."""
     changed = git(root, "status", "--porcelain", "--untracked-files=all", "--", *TEMPLATE)
     if changed:
-        wrong = f"These changes to the template are not committed:\n{changed}\n"
-        raise MlscaffoldError(wrong, "Commit them first.")
+        raise MlscaffoldError(f"The template has changes that are not committed. Commit them:\n{changed}")
     for line in git(root, "ls-tree", "-r", "-z", "HEAD", "--", *TEMPLATE).split("\0"):
         if line:
             require_plain_file(root, *line.split("\t", 1))
