@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from packaging.version import Version
 
 from mlscaffold import __version__
 from mlscaffold.source import BUNDLE, commit_hash, refs, releases, template_tree
@@ -25,7 +26,7 @@ def tracked() -> dict[str, str]:
 
 
 def test_the_package_has_the_version_of_its_last_release(tracked: dict[str, str]) -> None:
-    assert list(tracked)[-1] == f"v{__version__}"
+    assert max(tracked, key=Version) == f"v{__version__}"
 
 
 def test_the_changelog_tells_of_every_release(tracked: dict[str, str]) -> None:
