@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,9 @@ COMMAND = (sys.executable, "-m", "mlscaffold")
 DOWN, CTRL_C, CTRL_U = "\x1b[B", "\x03", "\x15"
 
 
+Settings = Mapping[str, str]
+
+
 @dataclass(frozen=True)
 class Ran:
     code: int
@@ -21,9 +25,14 @@ class Ran:
 
 
 def mlscaffold(
-    *arguments: str | Path, cwd: Path, umask: int = -1, without: str = "-", **settings: str
+    *arguments: str | Path,
+    cwd: Path,
+    umask: int = -1,
+    without: str = "-",
+    env: Settings | None = None,
+    **settings: str,
 ) -> Ran:
-    """Run `mlscaffold` without a terminal; `settings` are environment variables on top of ours.
+    """Run `mlscaffold` without a terminal; `env` and `settings` are environment variables on top of ours.
 
     Those of ours that begin with `without` are left out.
     """
@@ -31,7 +40,7 @@ def mlscaffold(
     done = subprocess.run(
         [*COMMAND, *arguments],
         cwd=cwd,
-        env=ours | settings,
+        env={**ours, **(env or {}), **settings},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         encoding="utf-8",
@@ -55,7 +64,9 @@ def refused(*arguments: str | Path, cwd: Path, code: int, lines: int = 2) -> str
 
 def terminal(*arguments: str, cwd: Path, **settings: str) -> pexpect.spawn:
     """Start `mlscaffold` on a terminal of 120 columns."""
-    environment = clean_settings() | {"TERM": "xterm", "NO_COLOR": "1"} | settings
+    environment = (
+        clean_settings() | {"TERM": "xterm", "NO_COLOR": "1", "PROMPT_TOOLKIT_NO_CPR": "1"} | settings
+    )
     return pexpect.spawn(
         COMMAND[0],
         [*COMMAND[1:], *arguments],

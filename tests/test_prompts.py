@@ -70,15 +70,20 @@ def test_yes_asks_nothing_on_a_terminal(tmp_path: Path) -> None:
     assert (tmp_path / "digits").is_dir()
 
 
-def test_a_bad_answer_gets_its_reason_at_once_and_another_try(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("torch", "'torch' is no project name"),
+        ("taken", "taken exists and is not empty. Choose another folder"),
+    ],
+)
+def test_a_bad_answer_gets_its_reason_at_once_and_another_try(tmp_path: Path, name: str, reason: str) -> None:
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken/mine").touch()
     child = terminal("new", "--framework=ignite", cwd=tmp_path)
     child.expect_exact("What is the project called?")
-    child.send(CTRL_U + "torch" + ENTER)
-    child.expect_exact("'torch' is no project name")
-    child.send(CTRL_U + "taken" + ENTER)
-    child.expect_exact("taken exists and is not empty")
+    child.send(CTRL_U + name + ENTER)
+    child.expect_exact(reason)
     child.send(CTRL_U + "digits" + ENTER)
     child.expect_exact("imported")
     child.send(CTRL_C)

@@ -9,19 +9,20 @@ from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from itertools import chain, combinations
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import yaml
-from jinja2 import FileSystemLoader, StrictUndefined, Template, TemplateError, Undefined
-from jinja2.sandbox import SandboxedEnvironment
 
 from mlscaffold.errors import AnswerError, CatalogueError, did_you_mean, short
+
+if TYPE_CHECKING:  # --help and completion do without Jinja
+    from jinja2 import Template
+    from jinja2.sandbox import SandboxedEnvironment
 
 Answer = str | bool | list[str]
 Answers = Mapping[str, Answer]
 
 WORDS = {"true": True, "yes": True, "false": False, "no": False}
-UNDEFINED = {"jinja2.StrictUndefined": StrictUndefined, "jinja2.Undefined": Undefined}
 
 
 @dataclass(frozen=True)
@@ -101,11 +102,15 @@ class Catalogue:
         raise AnswerError(f"{short(name)} is no question of the catalogue.", remedy)
 
     @cached_property
-    def environment(self) -> SandboxedEnvironment:
+    def environment(self) -> "SandboxedEnvironment":
         """The Jinja that renders rules, file names and files, set up as Copier does it."""
+        from jinja2 import FileSystemLoader, StrictUndefined, Undefined
+        from jinja2.sandbox import SandboxedEnvironment
+
         given = cast("dict[str, object]", self.settings.get("envops", {}))
         options = {"keep_trailing_newline": True, **given}
-        options["undefined"] = UNDEFINED[str(options.get("undefined", "jinja2.Undefined"))]
+        strict = options.get("undefined") == "jinja2.StrictUndefined"
+        options["undefined"] = StrictUndefined if strict else Undefined
         environment = SandboxedEnvironment(
             loader=FileSystemLoader(self.root), cache_size=-1, auto_reload=False, **options
         )
@@ -113,7 +118,7 @@ class Catalogue:
         return environment
 
     @cached_property
-    def compile(self) -> Callable[[str], Template]:
+    def compile(self) -> "Callable[[str], Template]":
         """Turn Jinja text into a template, once per text."""
         return cache(self.environment.from_string)
 
@@ -121,6 +126,8 @@ class Catalogue:
         """Render a rule, a default or a file name of the catalogue."""
         if "{" not in text and "#" not in text:  # most are no templates, and compiling takes time
             return text
+        from jinja2 import TemplateError
+
         try:
             return self.compile(text).render(answers)
         except TemplateError as error:

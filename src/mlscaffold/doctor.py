@@ -67,27 +67,39 @@ def doctor(catalogue: Catalogue, folder: Path, *, as_json: bool) -> bool:
 
 def examine(catalogue: Catalogue, folder: Path) -> Iterator[Finding]:
     """Look at everything, whatever is wrong with the things before."""
-    has_git = shutil.which("git") is not None
-    if has_git:
-        yield Finding("git", "ok", git(folder, "--version").stdout.strip().removeprefix("git version "))
-    else:
-        yield Finding("git", "broken", "Not found. Projects are updated through git: install it.")
     in_project = (folder / ANSWERS_FILE).is_file()
-    try:
-        python = probe(_interpreter(folder))
-    except (OSError, subprocess.SubprocessError, ValueError) as error:
-        yield Finding("python", "broken", f"{_interpreter(folder)} does not run: {error}")
+    yield _git(folder)
+    yield from _environment(catalogue, folder, in_project)
+    if in_project:
+        yield from examine_project(catalogue, folder)
     else:
-        yield _python(python)
-        yield _torch(python, in_project)
-        yield _versions(python, catalogue.root / "constraints.txt")
-    if not in_project:
         yield Finding("project", "note", f"None in {folder}.")
-        return
+
+
+def examine_project(catalogue: Catalogue, folder: Path) -> Iterator[Finding]:
+    """Look at the answers, the release and the uncommitted changes of a project."""
     yield _answers(catalogue, folder / ANSWERS_FILE)
     yield _release(folder / ANSWERS_FILE)
-    if has_git:
+    if shutil.which("git"):
         yield _changes(folder)
+
+
+def _git(folder: Path) -> Finding:
+    if shutil.which("git") is None:
+        return Finding("git", "broken", "Not found. Projects are updated through git: install it.")
+    return Finding("git", "ok", git(folder, "--version").stdout.strip().removeprefix("git version "))
+
+
+def _environment(catalogue: Catalogue, folder: Path, in_project: bool) -> Iterator[Finding]:
+    path = _interpreter(folder)
+    try:
+        python = probe(path)
+    except (OSError, subprocess.SubprocessError, ValueError) as error:
+        yield Finding("python", "broken", f"{path} does not run: {error}")
+        return
+    yield _python(python)
+    yield _torch(python, in_project)
+    yield _versions(python, catalogue.root / "constraints.txt")
 
 
 def probe(path: Path) -> Python:
@@ -174,7 +186,8 @@ def _changes(folder: Path) -> Finding:
     if conflicts:
         return Finding("changes", "broken", f"Conflicts to resolve: {', '.join(conflicts)}")
     if lines:
-        return Finding("changes", "note", f"{len(lines)} files not committed; commit before an update.")
+        text = "1 file" if len(lines) == 1 else f"{len(lines)} files"
+        return Finding("changes", "note", f"{text} not committed; commit before an update.")
     return Finding("changes", "ok", "all committed")
 
 

@@ -22,7 +22,8 @@ def as_markdown(catalogue: Catalogue) -> str:
     """Write the table of the README: a line an option, its default first and in bold, then the rules."""
     lines = ["| Option | Choices | Decides |", "|---|---|---|"]
     for question in catalogue.questions:
-        lines.append(f"| `{flag_name(question)}` | {_choices(catalogue, question)} | {question.help} |")
+        cells = (f"`{flag_name(question)}`", _choices(catalogue, question), question.help)
+        lines.append(f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |")
     rules = [
         f"- `{flag_name(question)} {value}`: {reason}"
         for question in catalogue.questions
