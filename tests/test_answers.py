@@ -148,4 +148,5 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 def test_all_reasons_against_what_was_given_come_at_once(tmp_path: Path) -> None:
     (tmp_path / "a.yml").write_text("precision: fp8\n")
     said = refused("new", "torch", "--framework=tf", "--answers=a.yml", cwd=tmp_path, code=2, lines=3)
-    assert [line.split(":")[0] for line in said.splitlines()] == ["mlscaffold", "--framework", "a.yml"]
+    assert [line.split(": ")[0] for line in said.splitlines()] == ["mlscaffold", "a.yml", "torch"]
+    assert "--framework: 'tf'" in said

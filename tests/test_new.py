@@ -208,6 +208,15 @@ def test_json_is_one_object_and_all_else_goes_elsewhere(tmp_path: Path) -> None:
     assert json.loads(mlscaffold("new", "x", "--json", "--dry-run", cwd=tmp_path).out)["written"] is False
 
 
+def test_letters_that_are_no_text_do_no_harm(tmp_path: Path) -> None:
+    """A name in another encoding, as an old disk may hold it."""
+    name = os.fsdecode(b"gr\xf6\xdfe")
+    assert mlscaffold("new", name, "--project=digits", cwd=tmp_path).code == 0
+    assert (tmp_path / name / "pyproject.toml").is_file()
+    ran = mlscaffold("new", "other", "--description", name, cwd=tmp_path)
+    assert (ran.code, len(ran.err.splitlines())) == (2, 1)
+
+
 def test_inside_a_repository_none_is_made(tmp_path: Path) -> None:
     git(tmp_path, "init", "--quiet")
     ran = mlscaffold("new", "a/digits", cwd=tmp_path)

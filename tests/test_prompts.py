@@ -90,6 +90,13 @@ def test_a_bad_answer_gets_its_reason_at_once_and_another_try(tmp_path: Path, na
     assert end(child) == 130
 
 
+@pytest.mark.parametrize("flag", ["--framework=tf", "--project=torch", "--loggers=x"])
+def test_a_flag_that_nothing_can_mend_is_refused_before_anything_is_asked(tmp_path: Path, flag: str) -> None:
+    child = terminal("new", flag, cwd=tmp_path)
+    assert end(child) == 2
+    assert child.before.startswith(f"mlscaffold: {flag.split('=')[0]}: ")
+
+
 @pytest.mark.parametrize("steps", [0, 1, 3])
 def test_ctrl_c_leaves_nothing(tmp_path: Path, questions: Iterator[str], steps: int) -> None:
     child = terminal("new", cwd=tmp_path)
@@ -111,18 +118,30 @@ def test_a_taken_target_is_refused_before_anything_is_asked(tmp_path: Path) -> N
     assert child.before.strip() == "mlscaffold: digits exists and is no folder. Choose another name."
 
 
-def test_a_closed_choice_is_shown_with_its_reason_and_stepped_over(checkout: Path, tmp_path: Path) -> None:
-    """On a copy of this repository whose `strategy` has a rule on ddp and one more choice."""
+@pytest.fixture
+def ruled(checkout: Path) -> Path:
+    """A copy of this repository whose `strategy` has a rule on ddp and one more choice."""
     document = yaml.safe_load((checkout / "copier.yml").read_text(encoding="utf-8"))
     rule = "{% if framework == 'ignite' %}Not with Ignite.{% endif %}"
     choices = {"One": "single", "Many": {"value": "ddp", "validator": rule}, "Last": "last"}
     document["strategy"]["choices"] = choices
     (checkout / "copier.yml").write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
-    flags = "--package=d --description=x --framework=ignite --loggers=none --precision=fp32 --dry-run"
+    return checkout
 
-    child = terminal("new", "digits", *flags.split(), cwd=tmp_path, PYTHONPATH=str(checkout / "src"))
+
+def test_a_closed_choice_is_shown_with_its_reason_and_stepped_over(ruled: Path, tmp_path: Path) -> None:
+    flags = "--package=d --description=x --framework=ignite --loggers=none --precision=fp32 --dry-run"
+    child = terminal("new", "digits", *flags.split(), cwd=tmp_path, PYTHONPATH=str(ruled / "src"))
     child.expect_exact("Not with Ignite.")
     child.send(DOWN + ENTER)
-
     child.expect_exact("Last")
     assert "not offered" not in child.read()
+
+
+def test_a_choice_that_a_flag_closes_is_shown_with_its_reason(ruled: Path, tmp_path: Path) -> None:
+    flags = "--package=d --description=x --ddp --loggers=none --precision=fp32 --no-git"
+    child = terminal("new", "digits", *flags.split(), cwd=tmp_path, PYTHONPATH=str(ruled / "src"))
+    child.expect_exact("Not with Ignite.")
+    child.send(DOWN + ENTER)
+    assert end(child) == 0
+    assert stored(tmp_path / "digits")["framework"] == "lightning"

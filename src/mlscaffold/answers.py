@@ -1,12 +1,12 @@
 """Bring the answers of a new project together: flags, then an answers file, then the name of its folder."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import yaml
 
-from mlscaffold.catalogue import Answer, Answers, Catalogue
+from mlscaffold.catalogue import Answer, Answers, Catalogue, Question
 from mlscaffold.errors import AnswerError, MlscaffoldError
 from mlscaffold.flags import flag_name
 
@@ -28,13 +28,34 @@ class Given:
                 self.answers[name] = answer
                 self._places[name] = place(name)
 
+    def objection(self, question: Question, answer: Answer) -> str:
+        """Why an answer to one more question cannot stand with these; nothing when it can."""
+        together = {**self.answers, question.name: answer}
+        found = self.catalogue.objections(together)
+        return next((reason for name, reason in found.items() if name in together), "")
+
+    def check_each(self) -> None:
+        """Refuse what no later answer could mend: a value that is not offered, a bad name."""
+        answers = self.catalogue.complete(self.answers)
+        questions = [self.catalogue[name] for name in self.answers]
+        reasons = {
+            question.name: question.unknown(answers[question.name])
+            if question.choices
+            else self.catalogue.objection(question, answers)
+            for question in questions
+        }
+        self._refuse(reasons)
+
     def check(self) -> None:
-        """Refuse answers that cannot stand, with all their reasons, a line each."""
-        objections = self.catalogue.objections(self.answers)
-        blamed = [name for name in objections if name in self._places] or list(objections)[:1]
-        if blamed:
-            reasons = (f"{self._places.get(name, name)}: {objections[name]}" for name in blamed)
-            raise AnswerError("\n".join(reasons))
+        """Refuse answers that cannot stand together; where none is to blame, a default that cannot."""
+        every = self.catalogue.objections(self.answers)
+        own = {name: reason for name, reason in every.items() if name in self.answers}
+        self._refuse(own or dict(list(every.items())[:1]))
+
+    def _refuse(self, reasons: Mapping[str, str]) -> None:
+        lines = [f"{self._places.get(name, name)}: {reason}" for name, reason in reasons.items() if reason]
+        if lines:
+            raise AnswerError("\n".join(lines))
 
 
 def gather(catalogue: Catalogue, flags: Answers, file: Path | None, target: Path | None) -> Given:
@@ -73,13 +94,9 @@ def read_mapping(file: Path) -> dict[object, object]:
         document = yaml.safe_load(file.read_bytes())
     except OSError as error:
         raise MlscaffoldError(f"{file} cannot be read: {error.strerror}.") from error
-    except (
-        Exception
-    ) as error:  # PyYAML answers some documents with KeyError, AttributeError or RecursionError
-        wrong = " ".join(str(error).split())[:200]
-        raise MlscaffoldError(
-            f"{file} is not YAML: {wrong}.", "A project's .copier-answers.yml would do."
-        ) from error
+    except Exception as error:  # PyYAML also raises KeyError, AttributeError and RecursionError
+        wrong = f"{file} is not YAML: {' '.join(str(error).split())[:200]}."
+        raise MlscaffoldError(wrong, "A project's .copier-answers.yml would do.") from error
     if not isinstance(document, dict):
         raise MlscaffoldError(f"{file} holds no answers.", "Write lines such as `framework: ignite`.")
     return document

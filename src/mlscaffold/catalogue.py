@@ -63,6 +63,15 @@ class Question:
         names = [name.strip() for name in text.split(",") if name.strip()]
         return self.check_type([] if names == ["none"] and "none" not in known else names)
 
+    def unknown(self, answer: Answer) -> str:
+        """Say which part of an answer is none of the choices; nothing when all are, or when text is free."""
+        known = [plain(choice.value) for choice in self.choices]
+        for item in answer if isinstance(answer, list) else [answer]:
+            if known and plain(item) not in known:
+                wrong = f"{short(plain(item))} is not offered, only {', '.join(known)}."
+                return f"{wrong} {did_you_mean(plain(item), known)}".strip()
+        return ""
+
     def check_type(self, value: object) -> Answer:
         """Take a value of this question's type, several in the order of the choices; refuse any other."""
         if self.multiselect:
@@ -131,7 +140,9 @@ class Catalogue:
         try:
             return self.compile(text).render(answers)
         except TemplateError as error:
-            raise CatalogueError(f"{self.root / 'copier.yml'}: {text!r} does not render: {error}.") from error
+            raise CatalogueError(
+                f"{self.root / 'copier.yml'}: {short(text)} does not render: {error}."
+            ) from error
 
     def complete(self, given: Answers) -> dict[str, Answer]:
         """Answer every question, computed ones too: what is given, else the default. No rule is looked at."""
@@ -164,22 +175,17 @@ class Catalogue:
     def objection(self, question: Question, answers: Answers) -> str:
         """Say why the answer to one question cannot stand, given the earlier ones; nothing when it can."""
         value = answers[question.name]
-        for item in value if isinstance(value, list) else [value]:
-            if question.choices and (reason := self._closed(question, item, answers)):
+        if reason := question.unknown(value):
+            return reason
+        for choice in question.choices:
+            chosen = choice.value in value if isinstance(value, list) else choice.value == value
+            if chosen and (reason := self.closed(choice, answers)):
                 return reason
         return self.evaluate(question.validator, answers).strip()
 
     def closed(self, choice: Choice, answers: Answers) -> str:
         """Say why earlier answers rule a choice out; nothing when they do not."""
         return self.evaluate(choice.validator, answers).strip()
-
-    def _closed(self, question: Question, value: str | bool, answers: Answers) -> str:
-        for choice in question.choices:
-            if choice.value == value:
-                return self.closed(choice, answers)
-        known = [plain(choice.value) for choice in question.choices]
-        wrong = f"{short(plain(value))} is not offered, only {', '.join(known)}."
-        return f"{wrong} {did_you_mean(plain(value), known)}".strip()
 
     def combinations(self) -> Iterator[dict[str, Answer]]:
         """Every legal set of answers to the questions of the core matrix; the others keep their defaults."""

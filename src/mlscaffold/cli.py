@@ -77,7 +77,7 @@ def new(
     *,
     flags: dict[str, Answer],
 ) -> None:
-    """Make a project."""
+    """Make a project. On a terminal it asks what no flag says."""
     from mlscaffold.new import Wish, new
 
     wish = Wish(

@@ -45,6 +45,7 @@ def new(wish: Wish, flags: Answers) -> None:
     given = gather(catalogue, flags, wish.answers_file, wish.dest)
     if wish.dest is not None:
         target.check(wish.dest)
+    given.check_each()
     if not wish.yes and not wish.as_json and sys.stdin.isatty() and sys.stdout.isatty():
         _ask(given, wish.dest)
     given.check()
