@@ -23,7 +23,7 @@ def copy(checkout: Path) -> Path:
         "help": "Something [more]?",
         "default": "plain",
         "choices": {"Plain": "plain", "Fancy": "fancy"},
-        "ask": "{{ 'extra_thing' not in _copier_answers }}",
+        "ask": "{{ fresh }}",
     }
     for framework in ("lightning", "ignite"):
         parallel = checkout / "templates" / framework / "parallel"

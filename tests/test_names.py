@@ -133,6 +133,10 @@ def test_the_name_of_the_folder_is_held_to_the_same_rules(tmp_path: Path, name: 
     assert not list(tmp_path.iterdir())
 
 
+def test_a_name_cannot_send_commands_to_the_terminal(tmp_path: Path) -> None:
+    assert "\\x1b[2J" in refused("new", "a\x1b[2J", cwd=tmp_path, code=2, lines=1)
+
+
 def test_a_folder_of_any_name_holds_a_project_that_is_named(tmp_path: Path) -> None:
     assert mlscaffold("new", "größe 2/torch", "--project", "digits", cwd=tmp_path).code == 0
     assert (tmp_path / "größe 2/torch/src/digits").is_dir()

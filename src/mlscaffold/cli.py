@@ -135,6 +135,6 @@ def main() -> None:
 
 
 def _fail(text: str, code: int) -> None:
-    text = text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."
-    print(f"mlscaffold: {text}", file=sys.stderr)
+    shown = "".join(sign if sign.isprintable() or sign == "\n" else ascii(sign)[1:-1] for sign in text)
+    print(f"mlscaffold: {shown[:LONGEST]}{' ...' if len(shown) > LONGEST else ''}", file=sys.stderr)
     sys.exit(code)
