@@ -10,6 +10,7 @@ from ignite.handlers import Checkpoint
 
 from . import storage
 from .config import Config, UserError
+from .engine import num_steps
 from .model import Net
 
 
@@ -24,7 +25,7 @@ def attach_checkpoints(trainer: Engine, state: dict[str, Any], cfg: Config) -> N
         state,
         save,
         filename_pattern="step-{global_step:08d}.pt",
-        global_step_transform=lambda *_: trainer.state.step,
+        global_step_transform=lambda *_: num_steps(trainer),
         n_saved=None,  # `storage` keeps the newest, those of an earlier start of this run among them
     )
     trainer.add_event_handler(Events.EPOCH_COMPLETED, checkpoint)

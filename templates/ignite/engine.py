@@ -4,73 +4,81 @@ from contextlib import nullcontext
 
 import torch
 from ignite import distributed as idist
-from ignite.engine import Engine, EventEnum, Events
-from torch import Tensor, nn
+from ignite.engine import Engine, EventEnum
+from torch import nn
 from torch.nn.utils import clip_grad_norm_
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from . import objective
 from .config import Config
 from .data import Batch
 from .metrics import attach_metrics, mean_loss
-from .parallel import no_sync
+from .optim import build_optimizer, build_schedule
+from .parallel import distribute, no_sync
 from .seeding import seed_for
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class StepEvents(EventEnum):
-    """Fired by the trainer after each optimizer step; `state.step` counts them."""
+    """Fired by the trainer after each optimizer step; `num_steps` tells how many there were."""
 
     STEP_COMPLETED = "step_completed"
 
 
-def build_trainer(
-    model: nn.Module, optimizer: Optimizer, schedule: LRScheduler, scaler: torch.amp.GradScaler, cfg: Config
-) -> Engine:
-    """An engine whose step trains on a batch; `state.train_loss` is the mean loss since its last reset."""
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+class Training:
+    """What training steps use and change."""
 
-    def ends_window(engine: Engine) -> bool:
-        batch = (engine.state.iteration - 1) % engine.state.epoch_length + 1
-        return batch % cfg.optim.accumulate == 0 or batch == engine.state.epoch_length
+    def __init__(self, net: nn.Module, cfg: Config, total_steps: int) -> None:
+        self.model = distribute(net)
+        self.optimizer = build_optimizer(self.model, cfg.optim)
+        self.schedule = build_schedule(self.optimizer, cfg.optim, total_steps)
+        self.scaler = torch.amp.GradScaler(idist.device().type, enabled=cfg.precision == "fp16")
+        self.loss = mean_loss()  # since the last point of the curves
+        self.parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        self.grad_clip = cfg.optim.grad_clip
 
-    def step(engine: Engine, batch: Batch) -> Tensor:
+    def update(self) -> None:
+        """One optimizer step with the gradients that have been collected."""
+        self.scaler.unscale_(self.optimizer)
+        if self.grad_clip:
+            clip_grad_norm_(self.parameters, self.grad_clip)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad()
+        if not isinstance(self.schedule, ReduceLROnPlateau):
+            self.schedule.step()
+
+
+def build_trainer(training: Training, cfg: Config) -> Engine:
+    """An engine whose step trains on a batch, and updates the weights after `optim.accumulate` of them."""
+
+    def step(engine: Engine, batch: Batch) -> None:
         images, labels = (tensor.to(idist.device(), non_blocking=True) for tensor in batch)
         torch.manual_seed(seed_for(cfg.seed, engine.state.iteration, idist.get_rank()))
-        model.train()
-        with nullcontext() if ends_window(engine) else no_sync(model):
-            with autocast(cfg):
-                loss = objective.loss(model(images), labels, cfg.optim.label_smoothing)
-            scaler.scale(loss / cfg.optim.accumulate).backward()
-        if ends_window(engine):
-            update()
-        return loss.detach()
+        position = (engine.state.iteration - 1) % (engine.state.epoch_length or 1) + 1
+        updates = position % cfg.optim.accumulate == 0 or position == engine.state.epoch_length
 
-    def update() -> None:
-        scaler.unscale_(optimizer)
-        if cfg.optim.grad_clip:
-            clip_grad_norm_(parameters, cfg.optim.grad_clip)
-        scaler.step(optimizer)
-        scaler.update()
-        optimizer.zero_grad()
-        if not isinstance(schedule, ReduceLROnPlateau):
-            schedule.step()
+        training.model.train()
+        with nullcontext() if updates else no_sync(training.model):
+            with autocast(cfg):
+                loss = objective.loss(training.model(images), labels, cfg.optim.label_smoothing)
+            training.scaler.scale(loss / cfg.optim.accumulate).backward()
+        training.loss.update(loss.detach())
+        if updates:
+            training.update()
+            engine.state.step += 1  # type: ignore[attr-defined]
+            engine.fire_event(StepEvents.STEP_COMPLETED)
 
     trainer = Engine(step)
     trainer.register_events(*StepEvents, event_to_attr={StepEvents.STEP_COMPLETED: "step"})
     trainer.state_dict_user_keys.append("step")
-    trainer.state.train_loss = mean_loss()
-
-    @trainer.on(Events.ITERATION_COMPLETED)
-    def count(engine: Engine) -> None:
-        engine.state.train_loss.update(engine.state.output)
-        if ends_window(engine):
-            engine.state.step += 1
-            engine.fire_event(StepEvents.STEP_COMPLETED)
-
     return trainer
+
+
+def num_steps(trainer: Engine) -> int:
+    """Optimizer steps that the trainer has made, those before a resume included."""
+    return trainer.state.get_event_attrib_value(StepEvents.STEP_COMPLETED)
 
 
 def build_evaluator(net: nn.Module, cfg: Config, num_classes: int) -> Engine:
@@ -87,11 +95,6 @@ def build_evaluator(net: nn.Module, cfg: Config, num_classes: int) -> Engine:
     evaluator = Engine(step)
     attach_metrics(evaluator, num_classes)
     return evaluator
-
-
-def build_scaler(cfg: Config) -> torch.amp.GradScaler:
-    """Keeps small float16 gradients from vanishing; does nothing in the other precisions."""
-    return torch.amp.GradScaler(idist.device().type, enabled=cfg.precision == "fp16")
 
 
 def autocast(cfg: Config) -> torch.autocast:

@@ -12,11 +12,10 @@ from ignite.handlers import (
     TensorboardLogger,
     #: endif
 )
-from torch.optim import Optimizer
 from tqdm import tqdm
 
 from .config import Config
-from .engine import StepEvents
+from .engine import StepEvents, Training, num_steps
 from .runs import MetricsFile, progress_line
 
 
@@ -58,26 +57,26 @@ def build_loggers(cfg: Config, metrics_file: MetricsFile) -> list[Logger]:
 
 
 def attach_loggers(
-    loggers: list[Logger], trainer: Engine, evaluator: Engine, optimizer: Optimizer, cfg: Config
+    loggers: list[Logger], trainer: Engine, evaluator: Engine, training: Training, cfg: Config
 ) -> None:
     """Send loss and learning rate every `log_every` steps, and the scores after each epoch."""
 
     def log(metrics: Mapping[str, float]) -> None:
         for logger in loggers:
-            logger.log_metrics(metrics, trainer.state.step)
+            logger.log_metrics(metrics, num_steps(trainer))
 
     @trainer.on(StepEvents.STEP_COMPLETED(every=cfg.log_every))
-    def log_training(engine: Engine) -> None:
-        loss = engine.state.train_loss.compute()  # the only read of a value from the device
-        engine.state.train_loss.reset()
-        log({"train/loss": float(loss), "lr": optimizer.param_groups[0]["lr"]})
+    def log_training() -> None:
+        loss = float(training.loss.compute())  # the only value that is read from the device while training
+        training.loss.reset()
+        log({"train/loss": loss, "lr": training.optimizer.param_groups[0]["lr"]})
 
     @evaluator.on(Events.COMPLETED)
-    def log_scores(engine: Engine) -> None:
-        scores = {name: value for name, value in engine.state.metrics.items() if name.startswith("val/")}
+    def log_scores() -> None:
+        scores = {name: value for name, value in evaluator.state.metrics.items() if name.startswith("val/")}
         log(scores)
         if idist.get_rank() == 0:
-            tqdm.write(progress_line(trainer.state.epoch, trainer.state.step, scores))
+            tqdm.write(progress_line(trainer.state.epoch, num_steps(trainer), scores))
 
     if idist.get_rank() == 0 and sys.stderr.isatty():
         ProgressBar(persist=False).attach(trainer)

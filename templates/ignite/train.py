@@ -17,12 +17,12 @@ from torch.utils.data import DataLoader
 from .checkpoint import attach_checkpoints, load_state
 from .config import Config, parse, plain_errors
 from .data import Batch, Images, TrainBatches, build_loaders, load_images
-from .engine import StepEvents, build_evaluator, build_scaler, build_trainer
+from .engine import StepEvents, Training, build_evaluator, build_trainer, num_steps
 from .loggers import Logger, attach_loggers, build_loggers
 from .model import Net
 from .objective import MONITOR
-from .optim import build_optimizer, build_schedule, steps_per_epoch, total_steps
-from .parallel import distribute, process_group
+from .optim import steps_per_epoch, total_steps
+from .parallel import process_group
 from .processes import rank
 from .runs import Best, MetricsFile, find_checkpoint, finish, finished_score, start
 
@@ -46,8 +46,8 @@ def run(cfg: Config, report: Report | None = None) -> float:
     saved = load_state(checkpoint, net) if checkpoint else None
     step = saved["trainer"]["step"] if saved else 0
     train_loader, val_loader = build_loaders(images, cfg, step)
-    num_steps = total_steps(cfg, len(train_loader))
-    if saved and (score := finished_score(cfg, num_steps)) is not None:
+    goal = total_steps(cfg, len(train_loader))
+    if saved and (score := finished_score(cfg, goal)) is not None:
         return score
     start(cfg, step)
 
@@ -56,12 +56,12 @@ def run(cfg: Config, report: Report | None = None) -> float:
         trainer, state = assemble(net, images, (train_loader, val_loader), loggers, cfg, report)
         if saved:
             Checkpoint.load_objects(state, saved)
-        if step < num_steps:
+        if step < goal:
             trainer.run(train_loader, max_epochs=cfg.epochs)
     finally:
         for logger in loggers:
             logger.close()
-    return finish(cfg, num_steps)
+    return finish(cfg, goal)
 
 
 def assemble(
@@ -69,14 +69,13 @@ def assemble(
 ) -> tuple[Engine, dict[str, Any]]:
     """The trainer with all that happens around its steps, and the state that its checkpoints hold."""
     train_loader, val_loader = loaders
-    model = distribute(net)
-    optimizer = build_optimizer(model, cfg.optim)
-    schedule = build_schedule(optimizer, cfg.optim, total_steps(cfg, len(train_loader)))
-    scaler = build_scaler(cfg)
-    trainer = build_trainer(model, optimizer, schedule, scaler, cfg)
+    training = Training(net, cfg, total_steps(cfg, len(train_loader)))
+    trainer = build_trainer(training, cfg)
     evaluator = build_evaluator(net, cfg, len(images.classes))
     best = Best(cfg.out_dir, images)
     stopper = EarlyStopping(cfg.patience or sys.maxsize, score, trainer)
+    evaluator.add_event_handler(Events.COMPLETED, stopper)
+    attach_loggers(loggers, trainer, evaluator, training, cfg)
 
     @trainer.on(Events.EPOCH_STARTED)
     def shuffle() -> None:
@@ -85,16 +84,14 @@ def assemble(
     @trainer.on(Events.EPOCH_COMPLETED)
     def validate() -> None:
         metrics = evaluator.run(val_loader).metrics
-        best.offer(metrics[MONITOR], trainer.state.step, net, metrics["confusion"])
-        if isinstance(schedule, ReduceLROnPlateau):
-            schedule.step(metrics["val/loss"])
+        best.offer(metrics[MONITOR], num_steps(trainer), net, metrics["confusion"])
+        if isinstance(training.schedule, ReduceLROnPlateau):
+            training.schedule.step(metrics["val/loss"])
         if report:
             report(trainer.state.epoch, metrics[MONITOR])
 
-    evaluator.add_event_handler(Events.COMPLETED, stopper)
-    attach_loggers(loggers, trainer, evaluator, optimizer, cfg)
-    state = {"trainer": trainer, "model": net, "optimizer": optimizer, "schedule": schedule, "scaler": scaler}
-    state |= {"best": best, "early_stopping": stopper}
+    state = {"trainer": trainer, "best": best, "early_stopping": stopper, "model": net}
+    state |= {"optimizer": training.optimizer, "schedule": training.schedule, "scaler": training.scaler}
     attach_checkpoints(trainer, state, cfg)
     attach_max_steps(trainer, cfg.max_steps)
     return trainer, state
@@ -103,11 +100,15 @@ def assemble(
 def attach_max_steps(trainer: Engine, max_steps: int) -> None:
     """End the run after so many optimizer steps, with a validation and a checkpoint; -1 sets no bound."""
 
-    def reached(engine: Engine, _: int) -> bool:
-        return bool(engine.state.step == max_steps)
+    @trainer.on(StepEvents.STEP_COMPLETED)
+    def end_epoch() -> None:
+        if num_steps(trainer) == max_steps:
+            trainer.terminate_epoch()
 
-    trainer.add_event_handler(StepEvents.STEP_COMPLETED(event_filter=reached), trainer.terminate_epoch)
-    trainer.add_event_handler(Events.EPOCH_COMPLETED(event_filter=reached), trainer.terminate)
+    @trainer.on(Events.EPOCH_COMPLETED)
+    def end_run() -> None:
+        if num_steps(trainer) == max_steps:
+            trainer.terminate()
 
 
 def score(evaluator: Engine) -> float:

@@ -52,6 +52,7 @@ def build_checkpoint(cfg: Config) -> ModelCheckpoint:
         filename="step-{step:08d}",
         auto_insert_metric_name=False,
         save_top_k=-1,  # `storage` keeps the newest, those of an earlier start of this run among them
+        save_on_train_epoch_end=False,  # but after the validation, also where that ends an epoch early
         enable_version_counter=False,
     )
     checkpoint.FILE_EXTENSION = ".pt"

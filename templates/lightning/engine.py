@@ -24,14 +24,14 @@ class Task(pl.LightningModule):
     scores: dict[str, float]  # of the last validation, with the confusion matrix [C, C] they are made of
     confusion: Tensor
 
-    def __init__(self, net: nn.Module, cfg: Config, num_classes: int, num_steps: int) -> None:
+    def __init__(self, net: nn.Module, cfg: Config, num_classes: int, total_steps: int) -> None:
         super().__init__()
-        self.net, self.cfg, self.num_steps = net, cfg, num_steps
+        self.net, self.cfg, self.total_steps = net, cfg, total_steps
         self.train_loss = mean_loss()
         self.validation = Validation(num_classes)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        iteration = self.current_epoch * self.trainer.num_training_batches + batch_idx + 1
+        iteration = self.current_epoch * int(self.trainer.num_training_batches) + batch_idx + 1
         torch.manual_seed(seed_for(self.cfg.seed, iteration, rank()))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -51,13 +51,22 @@ class Task(pl.LightningModule):
     def on_validation_epoch_end(self) -> None:
         self.scores, self.confusion = self.validation.compute()
         self.log_dict(self.scores, logger=False)  # for callbacks; `LogMetrics` sends them to the loggers
+        if isinstance(schedule := self.lr_schedulers(), ReduceLROnPlateau):
+            schedule.step(self.scores["val/loss"])
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         optimizer = build_optimizer(self.net, self.cfg.optim)
-        schedule = build_schedule(optimizer, self.cfg.optim, self.num_steps)
-        if isinstance(schedule, ReduceLROnPlateau):
-            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "monitor": "val/loss"}}
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        schedule = build_schedule(optimizer, self.cfg.optim, self.total_steps)
+        interval = "epoch" if isinstance(schedule, ReduceLROnPlateau) else "step"
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": interval, "monitor": "val/loss"},
+        }
+
+    def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
+        """Lightning would step a plateau after the checkpoint of its epoch, which would lose it on resume."""
+        if not isinstance(scheduler, ReduceLROnPlateau):
+            scheduler.step()
 
 
 def build_precision(cfg: Config) -> Precision:

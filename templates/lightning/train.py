@@ -3,7 +3,9 @@
 In several processes: `torchrun --nproc-per-node N -m <package>.train [...]`.
 """
 
+import logging
 import sys
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -52,8 +54,8 @@ def run(cfg: Config, report: Report | None = None) -> float:
     checkpoint = find_checkpoint(cfg)
     step = completed_steps(checkpoint, net)
     train_loader, val_loader = build_loaders(images, cfg, step)
-    num_steps = total_steps(cfg, len(train_loader))
-    if checkpoint and (score := finished_score(cfg, num_steps)) is not None:
+    goal = total_steps(cfg, len(train_loader))
+    if checkpoint and (score := finished_score(cfg, goal)) is not None:
         return score
     start(cfg, step)
 
@@ -65,29 +67,44 @@ def run(cfg: Config, report: Report | None = None) -> float:
         accumulate_grad_batches=cfg.optim.accumulate,
         callbacks=build_callbacks(cfg, images, report),
         logger=build_loggers(cfg, MetricsFile(cfg.out_dir, steps_per_epoch(cfg, len(train_loader)))),
+        log_every_n_steps=cfg.log_every,
         num_sanity_val_steps=0,
         use_distributed_sampler=False,  # the loaders share the samples out themselves
         enable_progress_bar=sys.stderr.isatty(),
         enable_model_summary=False,
     )
-    if step < num_steps:
-        trainer.fit(
-            Task(net, cfg, len(images.classes), num_steps), train_loader, val_loader, ckpt_path=checkpoint
-        )
-    return finish(cfg, num_steps)
+    if step < goal:
+        trainer.fit(Task(net, cfg, len(images.classes), goal), train_loader, val_loader, ckpt_path=checkpoint)
+    return finish(cfg, goal)
 
 
 def build_callbacks(cfg: Config, images: Images, report: Report | None) -> list[pl.Callback]:
     """What happens around the steps, in this order after each validation; the checkpoint comes last."""
     callbacks = [LogMetrics(), KeepBest(Best(cfg.out_dir, images)), build_checkpoint(cfg)]
     if cfg.patience:
-        callbacks.append(EarlyStopping(MONITOR, mode="max", patience=cfg.patience))
+        callbacks.append(
+            EarlyStopping(MONITOR, mode="max", patience=cfg.patience, check_on_train_epoch_end=False)
+        )
     if report:
         callbacks.append(ReportScore(report))
     return callbacks
 
 
+def quiet_lightning() -> None:
+    """Leave out what Lightning says that is of no use here, or not true of this project."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    warnings.filterwarnings(
+        "ignore", "You're resuming from a checkpoint that ended before"
+    )  # see TrainBatches
+    warnings.filterwarnings(
+        "ignore", "Checkpoint directory .* exists and is not empty"
+    )  # that is what resume is
+    warnings.filterwarnings("ignore", ".*does not have many workers")  # the images are in memory
+    warnings.filterwarnings("ignore", ".*isinstance.treespec, LeafSpec.")  # Lightning's own deprecated call
+
+
 def main() -> None:
+    quiet_lightning()
     with plain_errors(), process_group():
         cfg, _ = parse("train")
         torch.set_float32_matmul_precision("high")

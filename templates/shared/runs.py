@@ -46,18 +46,18 @@ def start(cfg: Config, step: int) -> None:
         raise UserError(f"out_dir={cfg.out_dir}: it cannot be written to ({error.strerror}).") from None
 
 
-def finished_score(cfg: Config, num_steps: int) -> float | None:
-    """The best score of a run that has nothing left of its `num_steps` steps; None for any other."""
+def finished_score(cfg: Config, goal: int) -> float | None:
+    """The best score of a run that has ended with the same goal, of so many steps; None for any other."""
     path = cfg.out_dir / "best.json"
     best = json.loads(path.read_text()) if path.exists() else {}
-    return best["score"] if best.get("finished") == num_steps else None
+    return best["score"] if best.get("finished") == goal else None
 
 
-def finish(cfg: Config, num_steps: int) -> float:
+def finish(cfg: Config, goal: int) -> float:
     """Mark the run as finished and draw its pictures; return its best score."""
     barrier()  # the first process may still be writing
     path = cfg.out_dir / "best.json"
-    best = json.loads(path.read_text()) | {"finished": num_steps}
+    best = json.loads(path.read_text()) | {"finished": goal}
     if rank() == 0:
         save_json(path, best)
         draw_curves(MetricsFile(cfg.out_dir).read(), cfg.out_dir / "curves.png")

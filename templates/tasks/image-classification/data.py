@@ -1,10 +1,11 @@
 """The images and their loaders: scikit-learn's handwritten digits, or a folder of images per class."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -72,8 +73,9 @@ class TrainBatches(Sampler[tuple[int, list[int]]]):
                 f"data.batch_size={self.batch_size}: the {num_samples} training images are too few for one"
                 f" step of {world_size()} process(es). Lower data.batch_size."
             )
-        self.epoch = 0
-        self.first_batch = step % steps_per_epoch(cfg, len(self)) * cfg.optim.accumulate
+        self.first_epoch, steps = divmod(step, steps_per_epoch(cfg, len(self)))
+        self.first_batch = steps * cfg.optim.accumulate  # a resumed run begins in the middle of an epoch
+        self.epoch = self.first_epoch
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch to yield next; Lightning calls this by itself."""
@@ -85,7 +87,7 @@ class TrainBatches(Sampler[tuple[int, list[int]]]):
     def __iter__(self) -> Iterator[tuple[int, list[int]]]:
         order = torch.randperm(self.num_samples, generator=generator(self.seed, self.epoch))
         steps = order[: len(self) * world_size() * self.batch_size].view(len(self), world_size(), -1)
-        first, self.first_batch = self.first_batch, 0  # only the epoch of a resume begins in its middle
+        first = self.first_batch if self.epoch == self.first_epoch else 0
         return ((self.epoch, indices) for indices in steps[first:, rank()].tolist())
 
 
@@ -109,8 +111,8 @@ def load_images(cfg: DataConfig) -> Images:
         train, val = train_test_split(rest, stratify=labels[rest], **options)
     except ValueError as error:
         raise UserError(f"data.root={cfg.root}: too few images for three splits. {error}") from None
-    splits = (Split(images[part], labels[part]) for part in (train, val, test))
-    return Images(*splits, classes, (images.shape[1], images.shape[2], images.shape[3]))
+    train, val, test = (Split(images[part], labels[part]) for part in (train, val, test))
+    return Images(train, val, test, classes, (images.shape[1], images.shape[2], images.shape[3]))
 
 
 def load_image(path: Path, shape: Shape) -> Tensor:
@@ -143,7 +145,7 @@ def build_eval_loader(split: Split, cfg: Config) -> DataLoader[Batch]:
     return _build_loader(split, [batch.tolist() for batch in batches], cfg)
 
 
-def _build_loader(dataset: Dataset[Batch], batches: Sampler | list, cfg: Config) -> DataLoader[Batch]:
+def _build_loader(dataset: Dataset[Batch], batches: Iterable[Any], cfg: Config) -> DataLoader[Batch]:
     workers = cfg.data.num_workers
     return DataLoader(
         dataset,

@@ -1,0 +1,35 @@
+from pathlib import Path
+
+import pytest
+
+from my_project.config import Config, UserError, parse
+
+
+def test_arguments_win_over_the_file_and_the_file_over_the_defaults(tmp_path, command_line):
+    file = tmp_path / "run.yaml"
+    file.write_text("epochs: 3\noptim:\n  lr: 0.5\n")
+    command_line("--config", file, "--optim.lr", "0.25")
+    cfg, _ = parse("train")
+    assert (cfg.epochs, cfg.optim.lr, cfg.data) == (3, 0.25, Config().data)
+
+
+@pytest.mark.parametrize("given", [["--optim.lrr", "1"], ["--config", "run.yaml"]])
+def test_a_misspelt_setting_names_its_nearest_neighbour(given, tmp_path, monkeypatch, command_line, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("run.yaml").write_text("optim:\n  lrr: 1\n")
+    command_line(*given)
+    with pytest.raises(SystemExit) as end:
+        parse("train")
+    assert end.value.code == 2
+    assert "optim.lrr is no setting; the nearest is optim.lr." in capsys.readouterr().err
+
+
+def test_a_count_below_one_is_refused():
+    with pytest.raises(UserError, match="epochs=0"):
+        Config(epochs=0)
+
+
+def test_settings_are_plain_values_by_dotted_name():
+    settings = Config(out_dir=Path("runs/x")).flat()
+    assert settings["out_dir"] == str(Path("runs/x"))
+    assert settings["optim.lr"] == Config().optim.lr

@@ -1,0 +1,94 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from my_project.config import Config, DataConfig, UserError
+from my_project.data import (
+    TrainBatches,
+    build_eval_loader,
+    build_loaders,
+    load_images,
+)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two classes of ten images each."""
+    random = np.random.default_rng(0)
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        for i in range(10):
+            pixels = random.integers(0, 255, (9, 7, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / name / f"{i}.png")
+    return tmp_path
+
+
+def test_the_splits_share_no_image_and_hold_every_class():
+    images = load_images(DataConfig())
+    splits = (images.train, images.val, images.test)
+    assert sum(map(len, splits)) == 1797
+    assert all(len(split.labels.unique()) == 10 for split in splits)
+
+
+def test_the_order_depends_on_seed_and_epoch_alone():
+    def order(seed, epoch):
+        batches = TrainBatches(500, Config(seed=seed), step=0)
+        batches.set_epoch(epoch)
+        return list(batches)
+
+    assert order(0, 1) == order(0, 1)
+    assert order(0, 1) != order(0, 2)
+    assert order(0, 1) != order(1, 1)
+
+
+def test_a_resumed_epoch_goes_on_where_it_stopped():
+    whole = TrainBatches(500, Config(), step=0)
+    whole.set_epoch(1)
+    resumed = TrainBatches(500, Config(), step=len(whole) + 3)
+    assert list(resumed) == list(whole)[3:]
+
+
+def test_all_processes_together_see_each_image_once(monkeypatch):
+    split = load_images(DataConfig()).val
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    seen, num_batches = [], set()
+    for rank in range(3):
+        monkeypatch.setenv("RANK", str(rank))
+        loader = build_eval_loader(split, Config())
+        seen += [index for batch in loader.sampler for index in batch]
+        num_batches.add(len(loader))
+    assert sorted(seen) == list(range(len(split)))
+    assert len(num_batches) == 1
+
+
+def test_augmentation_is_the_same_in_any_worker():
+    images = load_images(DataConfig())
+    cfg = Config(data=DataConfig(batch_size=400))
+    with_workers = replace(cfg, data=replace(cfg.data, num_workers=2))
+    for ours, theirs in zip(*(build_loaders(images, c, 0)[0] for c in (cfg, with_workers)), strict=True):
+        assert torch.equal(ours[0], theirs[0])
+
+
+def test_a_folder_of_images_per_class_is_read(folder):
+    images = load_images(DataConfig(root=folder))
+    assert images.classes == ["cat", "dog"]
+    assert images.shape == (3, 64, 64)
+
+
+def test_a_folder_that_cannot_be_trained_on_is_named(folder):
+    with pytest.raises(UserError, match="no such folder"):
+        load_images(DataConfig(root=folder / "missing"))
+    (folder / "dog" / "3.png").write_bytes(b"no image")
+    with pytest.raises(UserError, match=r"3\.png: this image cannot be read"):
+        load_images(DataConfig(root=folder))
+    (folder / "a").mkdir()
+    with pytest.raises(UserError, match="a: this class has no images"):
+        load_images(DataConfig(root=folder))
+
+
+def test_a_batch_larger_than_the_data_is_refused():
+    with pytest.raises(UserError, match=r"Lower data\.batch_size"):
+        TrainBatches(10, Config(), step=0)

@@ -1,0 +1,61 @@
+"""Two processes on this machine, started as a user starts them."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ARGUMENTS = [
+    "--max_steps",
+    "4",
+    "--log_every",
+    "1",
+    "--model.width",
+    "8",
+    "--model.dropout",
+    "0",
+    "--num_threads",
+    "1",
+]
+
+
+def start(out_dir: Path, *arguments: str, processes: int = 2) -> subprocess.CompletedProcess[str]:
+    launcher = ["-m", "torch.distributed.run", "--nproc-per-node", str(processes)]
+    command = [sys.executable, *launcher, "-m", "my_project.train", *ARGUMENTS, "--out_dir", str(out_dir)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "CUDA_VISIBLE_DEVICES": ""}
+    return subprocess.run(
+        [*command, *arguments], env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory):
+    """The folder of a run of two processes."""
+    out_dir = tmp_path_factory.mktemp("two") / "run"
+    done = start(out_dir)
+    assert done.returncode == 0, done.stderr
+    return out_dir
+
+
+def test_two_processes_train_one_model(two):
+    metrics = (two / "metrics.csv").read_text()
+    assert "4,1,val/accuracy" in metrics
+    assert metrics.count("train/loss") == 4  # the first process writes for both
+
+
+def test_two_processes_see_the_samples_that_one_with_twice_the_batch_sees(two, tmp_path):
+    done = start(tmp_path / "one", "--data.batch_size", "128", processes=1)
+    assert done.returncode == 0, done.stderr
+    losses = [
+        float((run / "metrics.csv").read_text().splitlines()[1].split(",")[3])
+        for run in (two, tmp_path / "one")
+    ]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+def test_two_processes_refuse_a_folder_that_holds_a_run(two):
+    done = start(two)
+    assert done.returncode == 1
+    assert "this folder holds a run" in done.stderr
