@@ -3,7 +3,6 @@
 import subprocess
 import sys
 from collections.abc import Collection
-from importlib.metadata import requires
 from pathlib import Path
 
 import pytest
@@ -13,8 +12,6 @@ from tests.command import COMMAND, mlscaffold, refused
 from tests.releases import clean_settings
 
 HEAVY = {"copier", "torch", "pydantic", "questionary", "prompt_toolkit", "rich.console", "numpy", "plumbum"}
-if any(line.startswith("pydantic") for line in requires("typer") or []):
-    HEAVY.discard("pydantic")  # from 0.29 on Typer imports it by itself
 
 
 def imported_by(*arguments: str, cwd: Path, heavy: Collection[str] = HEAVY, **settings: str) -> set[str]:

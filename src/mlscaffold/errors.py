@@ -39,8 +39,6 @@ class ToolError(MlscaffoldError):
 class StoppedError(MlscaffoldError):
     """The user pressed Ctrl-C."""
 
-    exit_code = 130
-
 
 def short(value: object) -> str:
     """Write any value, however large or deep, in a few words."""
