@@ -3,8 +3,6 @@
 import json
 from pathlib import Path
 
-import pytest
-
 from mlscaffold.catalogue import read
 from mlscaffold.flags import flag_name
 from mlscaffold.options import as_markdown
@@ -50,6 +48,4 @@ def test_rules_are_told_with_their_choice(tmp_path: Path) -> None:
 def test_the_readme_has_the_table_of_the_catalogue(repository: Path, tmp_path: Path) -> None:
     table = mlscaffold("options", "--markdown", cwd=tmp_path).out
     readme = (repository / "README.md").read_text(encoding="utf-8")
-    if "| Option |" not in readme:
-        pytest.skip("the README has no table yet")
     assert table.strip() in readme, "Write the output of `mlscaffold options --markdown` into README.md"
