@@ -1,5 +1,6 @@
 """Draw docs/terminal.svg for the README from what the commands really print: `python tools/picture.py`."""
 
+import io
 import os
 import subprocess
 import sys
@@ -19,7 +20,7 @@ SHOWN = 12  # lines at the end of what a command prints
 
 
 def main() -> None:
-    console = Console(record=True, width=100, file=Path(os.devnull).open("w"))
+    console = Console(record=True, width=100, file=io.StringIO())
     with tempfile.TemporaryDirectory() as folder:
         here = Path(folder)
         for command in COMMANDS:
