@@ -27,6 +27,13 @@ from .runs import Best, MetricsFile, find_checkpoint, finish, finished_score, st
 
 Report = Callable[[int, float], None]
 
+NOISE = (
+    "You're resuming from a checkpoint that ended before",  # `TrainBatches` begins where it ended
+    "Checkpoint directory .* exists and is not empty",  # so it is when a run is resumed
+    ".*does not have many workers",  # images in memory need none
+    ".*isinstance.treespec, LeafSpec.",  # Lightning itself calls what torch deprecates
+)
+
 
 class ReportScore(pl.Callback):
     """Tells the caller of `run` each epoch's score; it may raise to end the run."""
@@ -93,14 +100,8 @@ def build_callbacks(cfg: Config, images: Images, report: Report | None) -> list[
 def quiet_lightning() -> None:
     """Leave out what Lightning says that is of no use here, or not true of this project."""
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    warnings.filterwarnings(
-        "ignore", "You're resuming from a checkpoint that ended before"
-    )  # see TrainBatches
-    warnings.filterwarnings(
-        "ignore", "Checkpoint directory .* exists and is not empty"
-    )  # that is what resume is
-    warnings.filterwarnings("ignore", ".*does not have many workers")  # the images are in memory
-    warnings.filterwarnings("ignore", ".*isinstance.treespec, LeafSpec.")  # Lightning's own deprecated call
+    for message in NOISE:
+        warnings.filterwarnings("ignore", message)
 
 
 def main() -> None:

@@ -19,6 +19,14 @@ from jsonargparse import ArgumentParser, Namespace
 
 from .model import ModelConfig
 
+LEAST = {
+    "epochs": 1,
+    "max_steps": -1,
+    "log_every": 1,
+    "data.batch_size": 1,
+    "optim.accumulate": 1,
+}  # others: 0
+
 
 class UserError(Exception):
     """Something a user can mend; the text says what was given, what is wrong and what to do."""
@@ -58,9 +66,9 @@ class Config:
     optim: OptimConfig = field(default_factory=OptimConfig)
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "log_every", "data.batch_size", "optim.accumulate"):
-            if (value := self.flat()[name]) < 1:
-                raise UserError(f"{name}={value}: this counts something; give 1 or more.")
+        for name, value in self.flat().items():
+            if isinstance(value, int | float) and value < (least := LEAST.get(name, 0)):
+                raise UserError(f"{name}={value}: give {least} or more.")
 
     def plain(self) -> dict[str, Any]:
         """The settings as a tree of numbers, strings and None."""
@@ -74,15 +82,20 @@ class Config:
         return {name: value for name, value in self.plain().items() if name not in groups} | inner
 
 
+UNKNOWN = (
+    r"arguments: --([^\s=]+)|Group '(\w+)' does not accept option '(\w+)'|Option '(\w+)' is not accepted"
+)
+
+
 class Parser(ArgumentParser):
     """jsonargparse's parser, with errors of one line that name the nearest setting."""
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        if unknown := re.search(r"arguments: --([^\s=]+)|'(\w+)' does not accept option '(\w+)'", message):
-            name = unknown[1] or f"{unknown[2]}.{unknown[3]}"
+        if unknown := re.search(UNKNOWN, message):
+            name = ".".join(filter(None, unknown.groups()))
             near = get_close_matches(name, Config().flat(), n=1, cutoff=0)
-            message = f"{name} is no setting; the nearest is {near[0]}."
-        self.exit(2, f"{self.prog}: {message} --help lists all settings.\n")
+            message = f"{name} is no setting; the nearest is {near[0]}"
+        self.exit(2, f"{self.prog}: {' '.join(message.split())}. --help lists all settings.\n")
 
 
 def parse(verb: str, *, of_run: bool = False, **inputs: str) -> tuple[Config, Namespace]:

@@ -2,7 +2,12 @@ from pathlib import Path
 
 import pytest
 
-from my_project.config import Config, UserError, parse
+from my_project.config import (
+    Config,
+    OptimConfig,
+    UserError,
+    parse,
+)
 
 
 def test_arguments_win_over_the_file_and_the_file_over_the_defaults(tmp_path, command_line):
@@ -24,9 +29,11 @@ def test_a_misspelt_setting_names_its_nearest_neighbour(given, tmp_path, monkeyp
     assert "optim.lrr is no setting; the nearest is optim.lr." in capsys.readouterr().err
 
 
-def test_a_count_below_one_is_refused():
-    with pytest.raises(UserError, match="epochs=0"):
+def test_numbers_that_mean_nothing_are_refused():
+    with pytest.raises(UserError, match="epochs=0: give 1 or more"):
         Config(epochs=0)
+    with pytest.raises(UserError, match=r"optim\.lr=-1: give 0 or more"):
+        Config(optim=OptimConfig(lr=-1))
 
 
 def test_settings_are_plain_values_by_dotted_name():

@@ -1,5 +1,6 @@
 """The network: a plain `nn.Module` that maps images to one logit per class."""
 
+import math
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -41,6 +42,6 @@ class Net(nn.Module):
 def _block(inputs: int, outputs: int, *, stride: int) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(inputs, outputs, kernel_size=3, stride=stride, padding=1, bias=False),
-        nn.GroupNorm(8, outputs),
+        nn.GroupNorm(math.gcd(8, outputs), outputs),
         nn.ReLU(),
     )
