@@ -5,7 +5,11 @@ import pytest
 import torch
 from PIL import Image
 
-from my_project.config import Config, DataConfig, UserError
+from my_project.config import (
+    Config,
+    DataConfig,
+    UserError,
+)
 from my_project.data import (
     TrainBatches,
     build_eval_loader,

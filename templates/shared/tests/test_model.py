@@ -2,7 +2,11 @@ import pytest
 import torch
 
 from my_project.model import ModelConfig, Net
-from my_project.objective import loss, probabilities, scores
+from my_project.objective import (
+    loss,
+    probabilities,
+    scores,
+)
 
 
 @pytest.fixture

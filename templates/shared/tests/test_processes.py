@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 ARGUMENTS = [
+    "-m",
+    "my_project.train",
     "--max_steps",
     "4",
     "--log_every",
@@ -23,7 +25,7 @@ ARGUMENTS = [
 
 def start(out_dir: Path, *arguments: str, processes: int = 2) -> subprocess.CompletedProcess[str]:
     launcher = ["-m", "torch.distributed.run", "--nproc-per-node", str(processes)]
-    command = [sys.executable, *launcher, "-m", "my_project.train", *ARGUMENTS, "--out_dir", str(out_dir)]
+    command = [sys.executable, *launcher, *ARGUMENTS, "--out_dir", str(out_dir)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "CUDA_VISIBLE_DEVICES": ""}
     return subprocess.run(
         [*command, *arguments], env=environment, capture_output=True, text=True, timeout=120, check=False

@@ -78,7 +78,7 @@ class TrainBatches(Sampler[tuple[int, list[int]]]):
         self.epoch = self.first_epoch
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch to yield next; Lightning calls this by itself."""
+        """Choose the epoch to yield next, before it begins."""
         self.epoch = epoch
 
     def __len__(self) -> int:
