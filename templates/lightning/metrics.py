@@ -1,5 +1,6 @@
 """What is measured while training, and how the counts of all processes come together."""
 
+import torch
 from torch import Tensor, nn
 from torchmetrics import MeanMetric, SumMetric
 from torchmetrics.classification import MulticlassConfusionMatrix
@@ -9,7 +10,9 @@ from . import objective
 
 def mean_loss() -> MeanMetric:
     """A mean that stays on the device until it is asked for; the usual check for NaN would wait for it."""
-    return MeanMetric(nan_strategy="disable")
+    mean = MeanMetric(nan_strategy="disable")
+    mean.set_dtype(torch.float64)  # of its sum; in float32 the last digits of a curve would be rounding
+    return mean
 
 
 class Validation(nn.Module):
@@ -18,6 +21,7 @@ class Validation(nn.Module):
     def __init__(self, num_classes: int) -> None:
         super().__init__()
         self.loss = SumMetric(nan_strategy="disable")
+        self.loss.set_dtype(torch.float64)
         self.confusion = MulticlassConfusionMatrix(num_classes, validate_args=False)
 
     def update(self, logits: Tensor, labels: Tensor) -> None:
