@@ -1,12 +1,15 @@
 """Generated projects: which there are, what they hold, and how a test runs them with its own interpreter."""
 
+import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+
+import pytest
 
 from mlscaffold.catalogue import Answer, Answers, read
 from mlscaffold.render import render
@@ -18,6 +21,7 @@ STRATEGIES = [str(value) for value in CATALOGUE["strategy"].values]
 PARALLEL = [strategy for strategy in STRATEGIES if strategy != "single"]  # they train in several processes
 
 Files = dict[str, str]
+ShortRuns = Callable[[str, str], dict[str, Path]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +77,7 @@ class Project:
     package: str
 
     def start(
-        self, *arguments: str | Path, processes: int = 1, timeout_s: float = 300, **settings: str
+        self, *arguments: str | Path, processes: int = 1, timeout_s: float = 500, **settings: str
     ) -> subprocess.CompletedProcess[str]:
         """Run Python in the project's folder on the CPU, in several processes through torchrun."""
         launcher = (
@@ -90,9 +94,9 @@ class Project:
             timeout=timeout_s,
         )
 
-    def run(self, *arguments: str | Path, processes: int = 1, timeout_s: float = 300) -> str:
+    def run(self, *arguments: str | Path, processes: int = 1) -> str:
         """Run Python as `start` does, expect success, and return what it prints to stdout."""
-        done = self.start(*arguments, processes=processes, timeout_s=timeout_s)
+        done = self.start(*arguments, processes=processes)
         assert done.returncode == 0, f"{arguments} ended with {done.returncode}:\n{done.stdout}{done.stderr}"
         return done.stdout
 
@@ -125,3 +129,45 @@ def tool(*command: str | Path, cwd: Path, text: str | None = None) -> str:
         check=False,
     )
     return f"{done.stdout}{done.stderr}" if done.returncode else ""
+
+
+COMMON = "--epochs 5 --log_every 1 --num_threads 1 --model.width 8 --data.batch_size 120"  # 10 batches
+ALONE = {
+    "fp32 cosine": "",
+    "fp32 plateau": "--optim.lr 1e-7",  # so small that the loss hardly falls
+    "fp32 onecycle": "--optim.accumulate 2",
+    "bf16 cosine": "--optim.accumulate 3",  # and the last batch of an epoch by itself
+    "bf16 plateau": "",
+    "bf16 onecycle": "",
+    "fp16 cosine": "",
+    "fp16 plateau": "--optim.accumulate 4",
+    "fp16 onecycle": "--optim.grad_clip 0",
+    "fp32 cosine, stops early": "--patience 1 --optim.lr 0",
+    "fp32 cosine, ends within an epoch": "--max_steps 14 --optim.label_smoothing 0.1 --seed 3",
+}
+TOGETHER = {"fp32 cosine": "--optim.accumulate 3", "bf16 onecycle": "", "fp16 plateau": ""}
+
+
+def arguments_of_runs(strategy: str) -> dict[str, list[str]]:
+    """Short runs by their names: each precision with each schedule for one process, some for several."""
+    runs = {}
+    for name, more in (ALONE if strategy == "single" else TOGETHER).items():
+        precision, schedule = name.partition(",")[0].split()
+        runs[name] = f"{COMMON} --precision {precision} --optim.schedule {schedule} {more}".split()
+    return runs
+
+
+@pytest.fixture(scope="session")
+def short_runs(tmp_path_factory: pytest.TempPathFactory) -> ShortRuns:
+    """Train the short runs of a framework and a strategy, once; return their folders by their names."""
+
+    @cache
+    def train(framework: str, strategy: str) -> dict[str, Path]:
+        folder = tmp_path_factory.mktemp(f"{framework}-{strategy}")
+        write(rendered({"framework": framework, "strategy": strategy}), folder)
+        runs = arguments_of_runs(strategy)
+        script = (ROOT / "tests/short_runs.py", "my_project", json.dumps(runs), "runs")
+        Project(folder, "my_project").run(*script, processes=1 if strategy == "single" else 2)
+        return {name: folder / "runs" / name for name in runs}
+
+    return train
