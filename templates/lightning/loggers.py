@@ -35,6 +35,18 @@ class CsvLogger(Logger):
         """Nothing to do."""
 
 
+#: if "tensorboard" in loggers
+class TensorBoard(TensorBoardLogger):
+    """Event files in `tensorboard/`; Lightning's own logger writes hyperparameters only with a score."""
+
+    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
+        self.experiment.add_hparams(params, {}, run_name=".")
+
+    def save(self) -> None:
+        self.experiment.flush()  # and no hparams.yaml, which would say what config.yaml says
+
+
+#: endif
 class LogMetrics(pl.Callback):
     """Sends loss and learning rate every `log_every` steps, and the scores after each epoch.
 
@@ -65,7 +77,7 @@ def build_loggers(cfg: Config, metrics_file: MetricsFile) -> list[Logger]:
     loggers: list[Logger] = [
         CsvLogger(metrics_file),
         #: if "tensorboard" in loggers
-        TensorBoardLogger(cfg.out_dir, name="", version="tensorboard", default_hp_metric=False),
+        TensorBoard(cfg.out_dir, name="", version="tensorboard"),
         #: endif
     ]
     for logger in loggers:

@@ -21,7 +21,6 @@ class Validation(nn.Module):
     def __init__(self, num_classes: int) -> None:
         super().__init__()
         self.loss = SumMetric(nan_strategy="disable")
-        self.loss.set_dtype(torch.float64)
         self.confusion = MulticlassConfusionMatrix(num_classes, validate_args=False)
 
     def update(self, logits: Tensor, labels: Tensor) -> None:
