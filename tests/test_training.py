@@ -1,0 +1,200 @@
+"""A new project trains, and leaves behind what its README says."""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from tensorboard.backend.event_processing.event_accumulator import (  # type: ignore[import-untyped]
+    EventAccumulator,
+)
+from tensorboard.plugins.hparams.plugin_data_pb2 import (  # type: ignore[import-untyped]
+    HParamsPluginData,
+)
+
+from tests.command import mlscaffold
+from tests.projects import FRAMEWORKS, PARALLEL, STRATEGIES, Project, ShortRuns
+
+DTYPES = {"fp32": "torch.float32", "bf16": "torch.bfloat16", "fp16": "torch.float16"}
+LONGEST = 120  # seconds of a default run; about 10 on two idle cores
+METRICS = ["lr", "train/loss", "val/accuracy", "val/f1", "val/loss"]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A project that has trained as it came."""
+
+    project: Project
+    seconds: float
+
+    @property
+    def run(self) -> Path:
+        return self.project.folder / "runs/default"
+
+
+GetTrained = Callable[[str], Trained]
+
+
+def new(folder: Path, *flags: str) -> Project:
+    """Make a project in the way its users do."""
+    assert mlscaffold("new", "my-digits", *flags, cwd=folder).code == 0
+    return Project(folder / "my-digits", "my_digits")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> GetTrained:
+    """Train a new project of a framework, once."""
+
+    @cache
+    def train(framework: str) -> Trained:
+        project = new(tmp_path_factory.mktemp(framework), "--framework", framework)
+        begin = time.monotonic()
+        project.run("-m", f"{project.package}.train")
+        return Trained(project, time.monotonic() - begin)
+
+    return train
+
+
+def read_events(run: Path) -> EventAccumulator:
+    """Read a run as TensorBoard does."""
+    events = EventAccumulator(str(run / "tensorboard"), size_guidance={"scalars": 0})
+    events.Reload()
+    return events
+
+
+def scalars(run: Path) -> dict[str, list[tuple[int, float]]]:
+    events = read_events(run)
+    return {
+        name: [(event.step, event.value) for event in events.Scalars(name)]
+        for name in sorted(events.Tags()["scalars"])
+    }
+
+
+def hyperparameters(run: Path) -> dict[str, object]:
+    """What TensorBoard's page of hyperparameters shows."""
+    metadata = read_events(run).summary_metadata
+    assert "_hparams_/session_start_info" in metadata, "TensorBoard finds no hyperparameters"
+    content = metadata["_hparams_/session_start_info"].plugin_data.content
+    values = HParamsPluginData.FromString(content).session_start_info.hparams
+    return {name: getattr(value, value.WhichOneof("kind")) for name, value in values.items()}
+
+
+def settings(run: Path) -> dict[str, object]:
+    """The settings in `config.yaml`, by dotted name; TensorBoard has no value for none."""
+
+    def flat(tree: dict[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
+        for name, value in tree.items():
+            if isinstance(value, dict):
+                yield from flat(value, f"{prefix}{name}.")
+            elif value is not None:
+                yield f"{prefix}{name}", value
+
+    return dict(flat(yaml.safe_load((run / "config.yaml").read_text())))
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_a_new_project_trains_in_its_bound_and_reads_digits_it_has_not_seen(
+    trained: GetTrained, framework: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    done = trained(framework)
+    said = done.project.run("-m", f"{done.project.package}.evaluate")
+    accuracy = dict(line.split() for line in said.splitlines())["test/accuracy"]
+    with capsys.disabled():
+        print(f"\n{framework}: {done.seconds:.0f} s, test accuracy {accuracy}")
+    assert float(accuracy) > 0.95
+    assert done.seconds < LONGEST
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_the_best_weights_load_where_only_torch_is(trained: GetTrained, framework: str) -> None:
+    script = (
+        "import sys, torch\n"
+        "weights = torch.load('best.pt', weights_only=True)\n"
+        "assert weights and all(type(value) is torch.Tensor for value in weights.values())\n"
+        "assert not {'ignite', 'pytorch_lightning', 'my_digits'} & set(sys.modules)\n"
+        "print(*weights)"
+    )
+    done = trained(framework)
+    names = Project(done.run, "-").run("-c", script).split()
+    assert "head.weight" in names
+    assert not [name for name in names if name.startswith(("net.", "module.", "_orig_mod."))]
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_tensorboard_shows_the_curves_of_metrics_csv(trained: GetTrained, framework: str) -> None:
+    run = trained(framework).run
+    shown = scalars(run)
+    assert list(shown) == METRICS
+    rows = [row.split(",") for row in (run / "metrics.csv").read_text().splitlines()[1:]]
+    for name in METRICS:
+        written = [(int(row[0]), float(row[3])) for row in rows if row[2] == name]
+        assert [step for step, _ in shown[name]] == [step for step, _ in written]
+        values = [value for _, value in written]
+        assert [value for _, value in shown[name]] == pytest.approx(values, rel=1e-5)  # written with 6 digits
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_tensorboard_shows_every_setting_of_the_run(trained: GetTrained, framework: str) -> None:
+    run = trained(framework).run
+    assert hyperparameters(run) == settings(run)
+
+
+def test_tensorboard_shows_the_same_curves_for_every_framework(trained: GetTrained) -> None:
+    first, *others = (scalars(trained(framework).run) for framework in FRAMEWORKS)
+    assert all(other == first for other in others)
+
+
+def test_a_run_folder_holds_the_same_files_in_every_framework(trained: GetTrained) -> None:
+    first, *others = (
+        {path.relative_to(run).as_posix() for path in run.rglob("*") if "tfevents" not in path.name}
+        for run in (trained(framework).run for framework in FRAMEWORKS)
+    )
+    assert all(other == first for other in others)
+    files = {"config.yaml", "metrics.csv", "best.pt", "best.json", "curves.png", "confusion.png"}
+    assert files < first
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_a_step_computes_in_the_number_format_that_was_asked_for(
+    short_runs: ShortRuns, framework: str, strategy: str
+) -> None:
+    """Lightning's own 16-mixed would be bfloat16 on a CPU."""
+    for name, run in short_runs(framework, strategy).items():
+        assert json.loads((run / "dtypes.json").read_text()) == [DTYPES[name.split()[0]]], name
+
+
+def find_scale(state: object) -> float | None:
+    """The factor of a gradient scaler anywhere in a checkpoint."""
+    if not isinstance(state, dict):
+        return None
+    if {"scale", "growth_factor"} <= state.keys():
+        return float(state["scale"])
+    return next((scale for value in state.values() if (scale := find_scale(value))), None)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_a_float16_checkpoint_holds_the_gradient_scaler(
+    short_runs: ShortRuns, framework: str, strategy: str
+) -> None:
+    for name, run in short_runs(framework, strategy).items():
+        newest = max((run / "checkpoints").glob("step-*.pt"))
+        scale = find_scale(torch.load(newest, weights_only=True))
+        assert bool(scale) == name.startswith("fp16"), name
+
+
+@pytest.mark.parametrize("strategy", PARALLEL)
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_the_tests_of_a_new_project_pass_before_it_is_installed(
+    framework: str, strategy: str, tmp_path: Path
+) -> None:
+    project = new(tmp_path, "--framework", framework, "--strategy", strategy)
+    said = project.run("-m", "pytest", "-q")
+    assert " passed" in said
+    assert "skipped" not in said
