@@ -38,6 +38,10 @@ lint: .venv/tests ## Check style and types
 	.venv/bin/ruff format --check src tests tools templates
 	.venv/bin/mypy
 
+.PHONY: soak
+soak: .venv/tests ## Train with two processes 20 times in each framework; every run has to end cleanly
+	MLSCAFFOLD_TIMES=20 $(PYTHON) -m pytest tests/test_processes.py -k each_time
+
 .PHONY: release
 release: .venv/tool ## Add the committed template to src/mlscaffold/releases.bundle: make release VERSION=0.2.0
 	$(PYTHON) tools/release.py "$(VERSION)"

@@ -102,7 +102,7 @@ class Project:
 
     @property
     def settings(self) -> dict[str, str]:
-        """Environment variables: the CPU gives the same numbers everywhere, and other tests may run beside."""
+        """Environment variables: the CPU gives the same numbers everywhere, and a test is not alone."""
         own = {"PYTHONPATH": str(self.folder / "src"), "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
         return clean_settings() | own | {"PYTHONDONTWRITEBYTECODE": "1", "TERM": "dumb", "COLUMNS": "110"}
 
