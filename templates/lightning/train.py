@@ -31,6 +31,7 @@ NOISE = (
     "You're resuming from a checkpoint that ended before",  # `TrainBatches` begins where it ended
     "Checkpoint directory .* exists and is not empty",  # so it is when a run is resumed
     ".*does not have many workers",  # images in memory need none
+    ".*sync_dist=True",  # the scores that are logged are those of all processes already
     ".*isinstance.treespec, LeafSpec.",  # Lightning itself calls what torch deprecates
 )
 
