@@ -51,7 +51,7 @@ def wrong_with(project: Project, run: str, processes: int) -> str:
     train = ("-m", f"{project.package}.train", *SHORT, "--out_dir", run)
     try:
         done = project.start(*train, processes=processes, timeout_s=120, **{MARK: mark})
-        wrong = f"exit code {done.returncode}:\n{done.stderr}" if done.returncode else ""
+        wrong = f"exit code {done.returncode}:\n{done.stderr}" if done.returncode or done.stderr else ""
     except subprocess.TimeoutExpired:
         wrong = "it hung"
     if left := left_behind(mark):
