@@ -77,7 +77,7 @@ class Project:
     package: str
 
     def start(
-        self, *arguments: str | Path, processes: int = 1, timeout_s: float = 500, **settings: str
+        self, *arguments: str | Path, processes: int = 1, timeout_s: float = 550, **settings: str
     ) -> subprocess.CompletedProcess[str]:
         """Run Python in the project's folder on the CPU, in several processes through torchrun."""
         launcher = (
