@@ -1,7 +1,8 @@
 """The direct renderer writes what Copier writes."""
 
 import ast
-import math
+import random
+import shutil
 import time
 import tomllib
 from pathlib import Path
@@ -14,10 +15,11 @@ from mlscaffold.catalogue import Answer, Answers, read
 from mlscaffold.errors import CatalogueError
 from mlscaffold.render import ANSWERS_FILE, File, render
 from tests.conftest import RenderProject
+from tests.copier_worker import fast_copier
 from tests.releases import commit, copy_repository, git
 
 Tree = dict[str, tuple[bytes, bool]]
-MOST = 100  # combinations
+SAMPLE = 24  # combinations that go through Copier's public function too
 
 NASTY = [
     'It\'s "quoted" and ends in a backslash \\',
@@ -45,6 +47,11 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def by_copier(clone: Path, answers: Answers, destination: Path) -> Tree:
     copier.run_copy(str(clone), destination, data=dict(answers), defaults=True, quiet=True, vcs_ref="HEAD")
+    return tree(destination)
+
+
+def tree(destination: Path) -> Tree:
+    """What lies on the disk; a folder without files would be lost in git."""
     assert not [path for path in destination.rglob("*") if path.is_dir() and not any(path.iterdir())]
     return {
         path.relative_to(destination).as_posix(): (path.read_bytes(), bool(path.stat().st_mode & 0o111))
@@ -64,10 +71,25 @@ def without_source(tree: Tree) -> Tree:
     return {**tree, ANSWERS_FILE: (b"\n".join(lines), executable)}
 
 
-def test_combinations_equal_what_copier_writes(repository: Path, clone: Path, tmp_path: Path) -> None:
-    """Every one while there are few; later a spread of them, as Copier takes 0.3 s for each."""
+def test_every_combination_equals_what_copier_writes(
+    repository: Path, clone: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     combinations = list(read(repository).combinations())
-    for number, answers in enumerate(combinations[:: math.ceil(len(combinations) / MOST)]):
+    with fast_copier(clone) as copy:
+        for number, answers in enumerate(combinations):
+            copy(answers, tmp_path / str(number))
+            theirs = without_source(tree(tmp_path / str(number)))
+            assert without_source(by_us(clone, answers)) == theirs, answers
+            shutil.rmtree(tmp_path / str(number))
+    with capsys.disabled():
+        print(f"\n{len(combinations)} combinations: each tree equals Copier's")
+
+
+def test_a_sample_equals_what_copiers_public_function_writes(
+    repository: Path, clone: Path, tmp_path: Path
+) -> None:
+    combinations = list(read(repository).combinations())
+    for number, answers in enumerate(random.Random(0).sample(combinations, SAMPLE)):
         theirs = without_source(by_copier(clone, answers, tmp_path / str(number)))
         assert without_source(by_us(clone, answers)) == theirs, answers
 
