@@ -11,16 +11,19 @@ from functools import cache
 from importlib.metadata import packages_distributions
 from itertools import chain, groupby
 from pathlib import Path
+from typing import cast
 
 import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from mlscaffold.catalogue import Answer, Answers
 from tests.projects import CATALOGUE, Rendered, distinct, offered, rendered, tool, write
 from tests.releases import CONSTRAINTS
 
 MOST_CODE = 1000  # lines under src/ of a project with one process, no loggers and no serving
+MOST_OF_SERVING = 500  # that serving=fastapi adds
 MOST_LINES = 39  # of a function
 
 # A name that brings in a distribution which its own import does not name.
@@ -59,16 +62,20 @@ owners = cache(packages_distributions)  # the distributions that a module belong
 
 def imported(sources: Iterable[str]) -> set[str]:
     """The distributions that sources import, by the names that other projects know them by."""
+    return set().union(*map(imported_by, sources))
+
+
+@cache
+def imported_by(source: str) -> frozenset[str]:
     modules, names = set(), set()
-    for source in sources:
-        for node in ast.walk(ast.parse(source)):
-            if isinstance(node, ast.Import):
-                modules |= {alias.name.partition(".")[0] for alias in node.names}
-            elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
-                modules.add(node.module.partition(".")[0])
-                names |= {alias.name for alias in node.names}
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            modules |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            modules.add(node.module.partition(".")[0])
+            names |= {alias.name for alias in node.names}
     direct = {canonicalize_name(owner) for module in modules for owner in owners().get(module, [])}
-    return direct | {BEHIND[name] for name in names & set(BEHIND)}
+    return frozenset(direct | {BEHIND[name] for name in names & set(BEHIND)})
 
 
 def requirements(project: Rendered, extra: str = "") -> list[Requirement]:
@@ -188,8 +195,13 @@ def test_no_file_says_a_word_of_what_was_not_chosen() -> None:
     for project in offered():
         own = {name: text for name, text in project.files.items() if name not in NO_CODE}
         for value, pattern in strangers(project):
-            found = [name for name, text in own.items() if re.search(pattern, f"{name}\n{text}")]
+            found = [name for name, text in own.items() if says(pattern, name, text)]
             assert not found, f"{value} in {found} of {project}"
+
+
+@cache
+def says(pattern: str, name: str, text: str) -> bool:
+    return bool(re.search(pattern, f"{name}\n{text}"))
 
 
 def test_the_frameworks_have_the_same_files_and_all_but_the_seams_are_equal() -> None:
@@ -217,6 +229,7 @@ def test_no_function_is_longer_than_a_thought() -> None:
                     assert lines <= MOST_LINES, f"{name}: {node.name} has {lines} lines in {project}"
 
 
+@cache
 def code_lines(source: str) -> int:
     """Lines that hold more than a comment or a docstring."""
     ignored = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT}
@@ -238,21 +251,36 @@ def test_a_line_of_code_is_neither_blank_nor_a_comment_nor_a_docstring() -> None
 
 
 def test_projects_stay_small(capsys: pytest.CaptureFixture[str]) -> None:
-    """The smallest projects hold to the bound; the counts of all sizes are printed."""
-    sizes = {}
-    for project in offered():
-        if project.answers["precision"] == CATALOGUE["precision"].default:
-            sources = project.sources.values()
-            sizes[project] = sum(len(each.splitlines()) for each in sources), sum(map(code_lines, sources))
+    """The smallest projects hold to the bound; what each choice adds to them is printed."""
+    small: Answers = {"strategy": "single", "loggers": [], "hpo": "none", "serving": "none"}
     with capsys.disabled():
         print("\n\nPython under src/, lines in all / lines of code:")
-        for project, (lines, code) in sizes.items():
-            shown = {name: value for name, value in project.answers.items() if name != "precision"}
-            print(f"{lines:6} {code:6}  " + " ".join(f"{name}={value}" for name, value in shown.items()))
-    small = {"strategy": "single", "loggers": [], "hpo": "none", "serving": "none"}
-    smallest = [code for project, (_, code) in sizes.items() if small.items() <= project.answers.items()]
-    assert len(smallest) == len(CATALOGUE["framework"].values)
-    assert max(smallest) <= MOST_CODE
+        for framework in CATALOGUE["framework"].values:
+            smallest = size({**small, "framework": framework})
+            print(f"{smallest[0]:6} {smallest[1]:6}  {framework}, with nothing else")
+            for name, value in others_than({**small, "framework": framework}):
+                lines, code = size({**small, "framework": framework, name: value})
+                print(f"{lines - smallest[0]:+6} {code - smallest[1]:+6}  {name}={value}")
+            assert smallest[1] <= MOST_CODE
+            served = size({**small, "framework": framework, "serving": "fastapi"})
+            assert served[1] - smallest[1] <= MOST_OF_SERVING
+
+
+def size(answers: Answers) -> tuple[int, int]:
+    """Lines in all, and lines of code."""
+    sources = rendered(answers).sources.values()
+    return sum(len(source.splitlines()) for source in sources), sum(map(code_lines, sources))
+
+
+def others_than(answers: Answers) -> Iterator[tuple[str, Answer]]:
+    """Each answer that changes one of these, or adds to them."""
+    for question in CATALOGUE.questions:
+        if question.values and question.name != "framework":
+            default = answers.get(question.name, question.default)
+            values = (
+                [[choice.value] for choice in question.choices] if question.multiselect else question.values
+            )
+            yield from ((question.name, cast("Answer", value)) for value in values if value != default)
 
 
 @pytest.mark.parametrize("description", NASTY.values(), ids=NASTY)
