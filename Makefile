@@ -30,7 +30,7 @@ demo: .venv/tool ## Make an Ignite project, train it with two processes and test
 
 .PHONY: test
 test: .venv/tests ## Run the tests
-	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest --numprocesses auto --dist loadfile
 
 .PHONY: lint
 lint: .venv/tests ## Check style and types

@@ -12,6 +12,7 @@ from mlscaffold.render import render
 pytest_plugins = ["tests.releases", "tests.projects"]
 
 RenderProject = Callable[..., Path]
+Say = Callable[[str], None]
 
 
 @pytest.fixture(scope="session")
@@ -29,3 +30,18 @@ def render_project() -> RenderProject:
         return path
 
     return write
+
+
+@pytest.fixture
+def say(record_property: Callable[[str, object], None]) -> Say:
+    """Add lines to the end of what pytest prints; what a worker process prints itself, nobody sees."""
+    return lambda text: record_property("said", text)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    reports = [report for reports in terminalreporter.stats.values() for report in reports]
+    calls = (report for report in reports if getattr(report, "when", "") == "call")
+    said = [value for report in calls for name, value in report.user_properties if name == "said"]
+    if said:
+        terminalreporter.section("figures")
+        terminalreporter.write("\n".join([*said, ""]))

@@ -19,6 +19,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from mlscaffold.catalogue import Answer, Answers
+from tests.conftest import Say
 from tests.projects import CATALOGUE, Rendered, distinct, offered, rendered, tool, write
 from tests.releases import CONSTRAINTS
 
@@ -250,20 +251,19 @@ def test_a_line_of_code_is_neither_blank_nor_a_comment_nor_a_docstring() -> None
     assert code_lines(source) == 3 + 3 + 1
 
 
-def test_projects_stay_small(capsys: pytest.CaptureFixture[str]) -> None:
+def test_projects_stay_small(say: Say) -> None:
     """The smallest projects hold to the bound; what each choice adds to them is printed."""
     small: Answers = {"strategy": "single", "loggers": [], "hpo": "none", "serving": "none"}
-    with capsys.disabled():
-        print("\n\nPython under src/, lines in all / lines of code:")
-        for framework in CATALOGUE["framework"].values:
-            smallest = size({**small, "framework": framework})
-            print(f"{smallest[0]:6} {smallest[1]:6}  {framework}, with nothing else")
-            for name, value in others_than({**small, "framework": framework}):
-                lines, code = size({**small, "framework": framework, name: value})
-                print(f"{lines - smallest[0]:+6} {code - smallest[1]:+6}  {name}={value}")
-            assert smallest[1] <= MOST_CODE
-            served = size({**small, "framework": framework, "serving": "fastapi"})
-            assert served[1] - smallest[1] <= MOST_OF_SERVING
+    say("Python under src/, lines in all / lines of code:")
+    for framework in CATALOGUE["framework"].values:
+        smallest = size({**small, "framework": framework})
+        say(f"{smallest[0]:6} {smallest[1]:6}  {framework}, with nothing else")
+        for name, value in others_than({**small, "framework": framework}):
+            lines, code = size({**small, "framework": framework, name: value})
+            say(f"{lines - smallest[0]:+6} {code - smallest[1]:+6}  {name}={value}")
+        assert smallest[1] <= MOST_CODE
+        served = size({**small, "framework": framework, "serving": "fastapi"})
+        assert served[1] - smallest[1] <= MOST_OF_SERVING
 
 
 def size(answers: Answers) -> tuple[int, int]:

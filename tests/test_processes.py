@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import Say
 from tests.projects import FRAMEWORKS, PARALLEL, Project, rendered, write
 
 TIMES = int(os.environ.get("MLSCAFFOLD_TIMES", "4"))  # `make soak` sets 20
@@ -68,13 +69,10 @@ def wrong_with(project: Project, run: str, processes: int) -> str:
 @pytest.mark.timeout(150 * TIMES)
 @pytest.mark.parametrize("strategy", PARALLEL)
 @pytest.mark.parametrize("framework", FRAMEWORKS)
-def test_two_processes_end_cleanly_each_time(
-    framework: str, strategy: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_two_processes_end_cleanly_each_time(framework: str, strategy: str, tmp_path: Path, say: Say) -> None:
     project = without_loggers(framework, strategy, tmp_path)
     wrong = [wrong_with(project, f"runs/{number}", processes=2) for number in range(TIMES)]
-    with capsys.disabled():
-        print(f"\n{framework} {strategy}, two processes: {wrong.count('')} of {TIMES} ended cleanly")
+    say(f"{framework} {strategy}, two processes: {wrong.count('')} of {TIMES} ended cleanly")
     assert not any(wrong), "\n\n".join(filter(None, wrong))
 
 

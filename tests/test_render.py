@@ -14,7 +14,7 @@ import yaml
 from mlscaffold.catalogue import Answer, Answers, read
 from mlscaffold.errors import CatalogueError
 from mlscaffold.render import ANSWERS_FILE, File, render
-from tests.conftest import RenderProject
+from tests.conftest import RenderProject, Say
 from tests.copier_worker import fast_copier
 from tests.releases import commit, copy_repository, git
 
@@ -72,7 +72,7 @@ def without_source(tree: Tree) -> Tree:
 
 
 def test_every_combination_equals_what_copier_writes(
-    repository: Path, clone: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    repository: Path, clone: Path, tmp_path: Path, say: Say
 ) -> None:
     combinations = list(read(repository).combinations())
     with fast_copier(clone) as copy:
@@ -81,8 +81,7 @@ def test_every_combination_equals_what_copier_writes(
             theirs = without_source(tree(tmp_path / str(number)))
             assert without_source(by_us(clone, answers)) == theirs, answers
             shutil.rmtree(tmp_path / str(number))
-    with capsys.disabled():
-        print(f"\n{len(combinations)} combinations: each tree equals Copier's")
+    say(f"{len(combinations)} combinations: each tree equals Copier's")
 
 
 def test_a_sample_equals_what_copiers_public_function_writes(

@@ -18,6 +18,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import (  # type: ignore[import
 )
 
 from tests.command import mlscaffold
+from tests.conftest import Say
 from tests.projects import FRAMEWORKS, PARALLEL, STRATEGIES, Project, ShortRuns
 
 DTYPES = {"fp32": "torch.float32", "bf16": "torch.bfloat16", "fp16": "torch.float16"}
@@ -105,13 +106,12 @@ def settings(run: Path) -> dict[str, object]:
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_a_new_project_trains_in_its_bound_and_reads_digits_it_has_not_seen(
-    trained: GetTrained, framework: str, capsys: pytest.CaptureFixture[str]
+    trained: GetTrained, framework: str, say: Say
 ) -> None:
     done = trained(framework)
     said = done.project.run("-m", f"{done.project.package}.evaluate")
     accuracy = dict(line.split() for line in said.splitlines())["test/accuracy"]
-    with capsys.disabled():
-        print(f"\n{framework}: {done.cpu_seconds:.0f} s of one core, test accuracy {accuracy}")
+    say(f"{framework}: {done.cpu_seconds:.0f} s of one core, test accuracy {accuracy}")
     assert float(accuracy) > 0.95
     assert done.cpu_seconds < MOST_CPU
 
