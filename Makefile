@@ -34,13 +34,17 @@ test: .venv/tests ## Run the tests
 
 .PHONY: lint
 lint: .venv/tests ## Check style and types
-	.venv/bin/ruff check src tests tools templates
-	.venv/bin/ruff format --check src tests tools templates
+	.venv/bin/ruff check src tests tools benchmarks templates
+	.venv/bin/ruff format --check src tests tools benchmarks templates
 	.venv/bin/mypy
 
 .PHONY: soak
-soak: .venv/tests ## Train with two processes 20 times in each framework; every run has to end cleanly
-	MLSCAFFOLD_TIMES=20 $(PYTHON) -m pytest tests/test_processes.py -k each_time
+soak: .venv/tests ## Run the tests that repeat something with their full counts; make soak ARGS="-k signal" chooses
+	MLSCAFFOLD_SOAK=1 $(PYTHON) -m pytest -m soak --timeout 0 $(ARGS)
+
+.PHONY: bench
+bench: .venv/tests ## Measure, and write the tables to docs/benchmarks; make bench ARGS="loops" chooses
+	$(PYTHON) -m benchmarks $(ARGS)
 
 .PHONY: release
 release: .venv/tool ## Add the committed template to src/mlscaffold/releases.bundle: make release VERSION=0.2.0
@@ -49,7 +53,7 @@ release: .venv/tool ## Add the committed template to src/mlscaffold/releases.bun
 .PHONY: clean
 clean: ## Remove what the other targets leave, but for .venv
 	rm -rf demo build dist .mypy_cache .pytest_cache .ruff_cache
-	find src tests tools templates -name __pycache__ -prune -exec rm -rf {} +
+	find src tests tools benchmarks templates -name __pycache__ -prune -exec rm -rf {} +
 
 # torch goes first and alone: where pip is set up to find a build for this machine, such as one without CUDA, all
 # that comes later finds it there and asks for no other.

@@ -20,8 +20,21 @@ FRAMEWORKS = [str(value) for value in CATALOGUE["framework"].values]
 STRATEGIES = [str(value) for value in CATALOGUE["strategy"].values]
 PARALLEL = [strategy for strategy in STRATEGIES if strategy != "single"]  # they train in several processes
 
+SOAK = bool(os.environ.get("MLSCAFFOLD_SOAK"))  # `make soak` sets it
+
 Files = dict[str, str]
 ShortRuns = Callable[[str, str], dict[str, Path]]
+
+
+def times(short: int, full: int) -> int:
+    """How often a test does something: `short` as part of `make test`, `full` in `make soak`."""
+    return full if SOAK else short
+
+
+def by_framework(*rows: int) -> pytest.MarkDecorator:
+    """Run a test for each framework; it shows these rows of the table of techniques in docs/coverage.md."""
+    marked = [pytest.param(name, marks=[pytest.mark.row(row, name) for row in rows]) for name in FRAMEWORKS]
+    return pytest.mark.parametrize("framework", marked)
 
 
 @dataclass(frozen=True, eq=False)

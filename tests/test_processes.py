@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Say
-from tests.projects import FRAMEWORKS, PARALLEL, Project, rendered, write
+from tests.projects import FRAMEWORKS, PARALLEL, Project, rendered, times, write
 
-TIMES = int(os.environ.get("MLSCAFFOLD_TIMES", "4"))  # `make soak` sets 20
+TIMES = times(4, 20)
 SHORT = ["--max_steps", "2", "--model.width", "8", "--num_threads", "1"]
 FILES = ["best.json", "best.pt", "config.yaml", "confusion.png", "curves.png", "metrics.csv"]
 CHECKPOINT = ["checkpoints/step-00000002.json", "checkpoints/step-00000002.pt"]
@@ -66,6 +66,7 @@ def wrong_with(project: Project, run: str, processes: int) -> str:
 
 
 @pytest.mark.skipif(not PROC.is_dir(), reason="what is left behind is looked up in /proc")
+@pytest.mark.soak
 @pytest.mark.timeout(150 * TIMES)
 @pytest.mark.parametrize("strategy", PARALLEL)
 @pytest.mark.parametrize("framework", FRAMEWORKS)

@@ -1,0 +1,44 @@
+"""Switching one option changes its seam, files that are its own, and lists that name what there is."""
+
+import pytest
+
+from mlscaffold.catalogue import Answer
+from tests.projects import CATALOGUE, Files, rendered
+
+LISTS = {".copier-answers.yml", "README.md", "pyproject.toml"}
+PACKAGE = "src/my_project"
+
+# What a project with all defaults has otherwise, for each choice that is none of them: module names stand for
+# files of the package.
+SEAMS = {
+    ("framework", "ignite"): "engine metrics parallel loggers checkpoint train",
+    ("strategy", "ddp"): "parallel tests/test_processes.py",
+    ("strategy", "fsdp"): "parallel tests/test_processes.py",
+    ("precision", "bf16"): "config",
+    ("precision", "fp16"): "config",
+    ("loggers", "none"): "loggers",
+}
+
+SWITCHES = [
+    (question.name, value)
+    for question in CATALOGUE.questions
+    for value in question.values
+    if question.values and value != question.default
+]
+
+
+def files_of(names: str) -> set[str]:
+    return {name if "." in name or "/" in name else f"{PACKAGE}/{name}.py" for name in names.split()}
+
+
+def changed(before: Files, after: Files) -> set[str]:
+    """Files that only one of the two has, or that differ."""
+    return {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
+
+
+@pytest.mark.parametrize(("question", "value"), SWITCHES, ids=str)
+def test_switching_one_option_changes_its_seam_and_lists_alone(question: str, value: Answer) -> None:
+    name = ",".join(value) or "none" if isinstance(value, list) else str(value)
+    assert (question, name) in SEAMS, "a new choice: say which files it is"
+    found = changed(rendered({}).files, rendered({question: value}).files)
+    assert found - LISTS == files_of(SEAMS[question, name])
