@@ -10,7 +10,7 @@ import typer
 from mlscaffold import __version__
 from mlscaffold.catalogue import Answer, read
 from mlscaffold.choose import questions
-from mlscaffold.errors import MlscaffoldError
+from mlscaffold.errors import MlscaffoldError, UsageError
 from mlscaffold.flags import with_flags
 from mlscaffold.source import template_root
 
@@ -28,7 +28,22 @@ Examples:
 
 LONGEST = 1000  # characters of an error; some repeat what was typed
 
+UPDATE_EXAMPLES = """\b
+Examples:
+  mlscaffold update --dry-run     what would change
+  mlscaffold update --yes         asks nothing
+Ends with 1 when conflicts remain.
+"""
+SET_EXAMPLES = """\b
+Examples:
+  mlscaffold set serving=fastapi loggers+=wandb
+  mlscaffold set framework=ignite --dry-run
+"""
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would change, change nothing.")]
+ShowDiff = Annotated[bool, typer.Option("--diff", help="Show the lines that change, too.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing.")]
 
 
 def build() -> typer.Typer:
@@ -46,6 +61,9 @@ def build() -> typer.Typer:
     app.command(epilog=NEW_EXAMPLES)(with_flags(read(template_root()))(new))
     app.command()(options)
     app.command()(with_flags(questions())(choose))
+    app.command(epilog=UPDATE_EXAMPLES)(update)
+    app.command("set", epilog=SET_EXAMPLES)(set_answers)
+    app.command()(diff)
     app.command()(doctor)
     return app
 
@@ -108,6 +126,51 @@ def choose(as_json: Json = False, *, flags: dict[str, Answer]) -> None:
     from mlscaffold.choose import choose
 
     choose(read(template_root()), flags, as_json=as_json)
+
+
+def update(
+    to: Annotated[str | None, typer.Option(help="Go to this release, not the newest.")] = None,
+    dry_run: DryRun = False,
+    show_diff: ShowDiff = False,
+    as_json: Json = False,
+    yes: Yes = False,
+) -> None:
+    """Bring the project in this folder to a newer template."""
+    from mlscaffold.update import How, update
+
+    how = How(dry_run=dry_run, show_diff=show_diff, as_json=as_json, yes=yes)
+    if not update(Path.cwd(), to, how):
+        raise typer.Exit(1)
+
+
+def set_answers(
+    changes: Annotated[list[str], typer.Argument(metavar="KEY=VALUE...", help="+= and -= for lists.")],
+    dry_run: DryRun = False,
+    show_diff: ShowDiff = False,
+    as_json: Json = False,
+    yes: Yes = False,
+) -> None:
+    """Change answers of the project in this folder; its template stays."""
+    from mlscaffold.update import How, change
+
+    how = How(dry_run=dry_run, show_diff=show_diff, as_json=as_json, yes=yes)
+    if not change(Path.cwd(), changes, how):
+        raise typer.Exit(1)
+
+
+def diff(
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Other answers.")
+    ] = None,
+    to: Annotated[str | None, typer.Option(help="Another release; by default the newest.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Show what an update or other answers would change."""
+    from mlscaffold.update import diff
+
+    if changes and to:
+        raise UsageError("--set and --to exclude each other.", "Give one of them.")
+    diff(Path.cwd(), to, changes or [], as_json=as_json)
 
 
 def doctor(as_json: Json = False) -> None:

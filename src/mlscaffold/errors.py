@@ -32,6 +32,10 @@ class TargetError(MlscaffoldError):
     """A place where no project can be written."""
 
 
+class ProjectError(MlscaffoldError):
+    """A project that cannot be changed as it is now."""
+
+
 class ToolError(MlscaffoldError):
     """A program that mlscaffold ran, git or pip, did not do its work."""
 

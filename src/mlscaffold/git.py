@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 from mlscaffold import __version__
+from mlscaffold.errors import ToolError
 
 # Where a surrounding git command (a hook, `git rebase --exec`) says which repository it works in.
 LOCAL = {
@@ -20,19 +21,27 @@ LOCAL = {
 }
 
 
-def git(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def git(folder: Path, *arguments: str, given: str = "", **settings: str) -> subprocess.CompletedProcess[str]:
     """Run git in a folder, in English and deaf to the repository that the caller may be in."""
     environment = {name: value for name, value in os.environ.items() if name not in LOCAL}
     return subprocess.run(
         ["git", *arguments],
         cwd=folder,
-        env={**environment, "LC_ALL": "C"},
-        stdin=subprocess.DEVNULL,
+        env={**environment, "LC_ALL": "C", **settings},
+        input=given,
         capture_output=True,
-        text=True,
-        errors="replace",
+        encoding="utf-8",
+        errors="surrogateescape",  # git's paths are bytes
         check=False,
     )
+
+
+def run_git(folder: Path, *arguments: str, given: str = "", **settings: str) -> str:
+    """Run git, which has to succeed, and return what it prints; raises `ToolError`."""
+    done = git(folder, *arguments, given=given, **settings)
+    if done.returncode:
+        raise ToolError(f"git {arguments[0]} failed: {_last_line(done)}")
+    return done.stdout.strip("\n")
 
 
 def enclosing_repository(folder: Path) -> Path | None:

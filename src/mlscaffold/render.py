@@ -33,10 +33,12 @@ class Source:
     executable: bool
 
 
-def render(answers: Answers, root: Path | None = None, commit: str | None = None) -> dict[str, File]:
+def render(
+    answers: Answers, root: Path | None = None, commit: str | None = None, origin: str = SOURCE
+) -> dict[str, File]:
     """Render the files of a project by their posix paths; questions without an answer keep their defaults.
 
-    `root` holds the `copier.yml` of a template other than ours, and `commit` says which release that is. The
+    `root` holds the `copier.yml` of another template or release; `commit` says which, `origin` whence. The
     rules of the catalogue are not looked at: ask `Catalogue.objections` first.
     """
     if root is None:
@@ -44,7 +46,7 @@ def render(answers: Answers, root: Path | None = None, commit: str | None = None
     catalogue = read(root)
     complete = catalogue.complete(answers)
     stored = {question.name: complete[question.name] for question in catalogue.questions}
-    context = _context(complete, stored, commit)
+    context = _context(catalogue, complete, stored, {"_commit": commit, "_src_path": origin})
     excluded = _excluder(catalogue, context)
     files = {}
     for source in _sources(catalogue):
@@ -61,13 +63,21 @@ def message(answers: Answers, path: str) -> str:
     return catalogue.evaluate(str(catalogue.settings.get("message_after_copy", "")), context)
 
 
-def _context(complete: dict[str, Answer], stored: dict[str, Answer], commit: str | None) -> dict[str, object]:
+def _context(
+    catalogue: Catalogue,
+    complete: dict[str, Answer],
+    stored: dict[str, Answer],
+    made_from: dict[str, str | None],
+) -> dict[str, object]:
     """What a template sees: the answers, and as much of Copier's own names as ours use."""
-    origin = {"_commit": commit, "_src_path": SOURCE} if commit else {"_src_path": SOURCE}
+    known = {name: value for name, value in made_from.items() if value}
     return {
         **complete,
-        "_copier_answers": {**origin, **stored},
-        "_copier_conf": {"answers_file": ANSWERS_FILE, "sep": os.sep},
+        "_copier_answers": {**known, **stored},
+        "_copier_conf": {
+            "answers_file": str(catalogue.settings.get("answers_file", ANSWERS_FILE)),
+            "sep": os.sep,
+        },
         "_copier_operation": "copy",
     }
 

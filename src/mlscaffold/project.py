@@ -1,0 +1,109 @@
+"""Read a project that exists: where it lies in its repository, and the templates it was made from."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlscaffold.answers import read_mapping
+from mlscaffold.errors import ProjectError, short
+from mlscaffold.git import git, run_git
+from mlscaffold.render import ANSWERS_FILE
+
+OLDEST_GIT = (2, 38)  # the first whose merge-tree writes a tree
+
+# What git leaves in its folder while something is under way, and how one ends it.
+UNDER_WAY = {
+    "MERGE_HEAD": "git merge --continue, or --abort",
+    "CHERRY_PICK_HEAD": "git cherry-pick --continue, or --abort",
+    "REVERT_HEAD": "git revert --continue, or --abort",
+    "rebase-merge": "git rebase --continue, or --abort",
+    "rebase-apply": "git rebase --continue, or --abort",
+    "BISECT_LOG": "git bisect reset",
+}
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A template that a project was made from: ours, or the overlay of a kit."""
+
+    answers_file: str  # its name in the project
+    source: str  # the address that Copier would fetch it from
+    commit: str  # its release
+    answers: dict[str, object]
+
+
+@dataclass(frozen=True)
+class Project:
+    """A project in a git repository; every file of it is committed."""
+
+    folder: Path
+    top: Path  # of the repository
+    prefix: str  # from there to the project, "" or "services/digits/"
+    layers: tuple[Layer, ...]  # ours first
+
+
+def open_project(folder: Path) -> Project:
+    """Look at a project before it is changed; raises `ProjectError` where git could not bring it back."""
+    if not (folder / ANSWERS_FILE).is_file():
+        raise ProjectError(
+            f"{folder} holds no {ANSWERS_FILE}.", "Go to the folder of a project that mlscaffold made."
+        )
+    if shutil.which("git") is None:
+        raise ProjectError("git is not installed.", "An update merges with git: install it.")
+    if _git_version(folder) < OLDEST_GIT:
+        raise ProjectError(
+            f"{run_git(folder, '--version')} is too old.",
+            f"Install git {'.'.join(map(str, OLDEST_GIT))} or newer, or run `copier update`.",
+        )
+    layers = tuple(_layer(path) for path in _answers_files(folder))
+    _check_repository(folder)
+    top = Path(run_git(folder, "rev-parse", "--show-toplevel"))
+    return Project(folder, top, run_git(folder, "rev-parse", "--show-prefix"), layers)
+
+
+def _git_version(folder: Path) -> tuple[int, ...]:
+    words = run_git(folder, "--version").split()
+    return tuple(int(part) for part in words[2].split(".")[:2])
+
+
+def _answers_files(folder: Path) -> list[Path]:
+    others = sorted(path for path in folder.glob(".copier-answers.*.yml") if path.is_file())
+    return [folder / ANSWERS_FILE, *others]
+
+
+def _layer(path: Path) -> Layer:
+    stored = read_mapping(path)
+    source, commit = stored.get("_src_path"), stored.get("_commit")
+    if not isinstance(source, str) or not isinstance(commit, str):
+        raise ProjectError(
+            f"{path} names no release of a template: it was made from files that nobody else has.",
+            "Make it anew with a released mlscaffold, elsewhere, and bring your changes there.",
+        )
+    answers = {str(name): value for name, value in stored.items() if not str(name).startswith("_")}
+    return Layer(path.name, source, commit, answers)
+
+
+def _check_repository(folder: Path) -> None:
+    inside = git(folder, "rev-parse", "--is-inside-work-tree")
+    if inside.returncode or inside.stdout.strip() != "true":
+        raise ProjectError(
+            f"{folder} is in no git repository, so nothing could be undone.",
+            "Run `git init && git add --all && git commit -m Start` first.",
+        )
+    if git(folder, "rev-parse", "--verify", "--quiet", "HEAD").returncode:
+        raise ProjectError(
+            "The repository has no commit yet.", "Run `git add --all && git commit -m Start` first."
+        )
+    for name, remedy in UNDER_WAY.items():
+        if (folder / run_git(folder, "rev-parse", "--git-path", name)).exists():
+            raise ProjectError(
+                f"Git is in the middle of something here ({name}).", f"End it first: {remedy}."
+            )
+    changed = run_git(folder, "status", "--porcelain", "--untracked-files=no", "--", ".").splitlines()
+    if changed:
+        names = ", ".join(short(line[3:]) for line in changed[:3])
+        more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
+        raise ProjectError(f"Not committed: {names}{more}.", "Commit or stash it first.")
+    untracked = run_git(folder, "ls-files", "--others", "--", ANSWERS_FILE)
+    if untracked:
+        raise ProjectError(f"{ANSWERS_FILE} is not committed.", "Commit the project first: `git add --all`.")
