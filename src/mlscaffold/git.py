@@ -24,16 +24,17 @@ LOCAL = {
 def git(folder: Path, *arguments: str, given: str = "", **settings: str) -> subprocess.CompletedProcess[str]:
     """Run git in a folder, in English and deaf to the repository that the caller may be in."""
     environment = {name: value for name, value in os.environ.items() if name not in LOCAL}
-    return subprocess.run(
+    done = subprocess.run(
         ["git", *arguments],
         cwd=folder,
         env={**environment, "LC_ALL": "C", **settings},
-        input=given,
+        input=given.encode(errors="surrogateescape"),
         capture_output=True,
-        encoding="utf-8",
-        errors="surrogateescape",  # git's paths are bytes
         check=False,
     )
+    # Not in text mode, which would change line ends; git's paths and files are bytes of any kind.
+    streams = (stream.decode(errors="surrogateescape") for stream in (done.stdout, done.stderr))
+    return subprocess.CompletedProcess(done.args, done.returncode, *streams)
 
 
 def run_git(folder: Path, *arguments: str, given: str = "", **settings: str) -> str:

@@ -4,6 +4,7 @@ Git's own three-way merge (`git merge-tree`, strategy ort) follows files that ei
 every edit that it cannot keep.
 """
 
+import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from pathlib import Path
 
 from mlscaffold.errors import ToolError
 from mlscaffold.git import git, run_git
+from mlscaffold.lines import Hunk, merge_lines
 from mlscaffold.render import File
 from mlscaffold.target import write
 
@@ -24,6 +26,8 @@ NOBODY = {
     for role in ("AUTHOR", "COMMITTER")
     for what, value in (("NAME", "mlscaffold"), ("EMAIL", "mlscaffold@invalid"), ("DATE", "1767225600 +0000"))
 }
+HUNK = re.compile(r"^@@ -(\d+)(?:,(\d+))? \+(\d+)(?:,(\d+))? @@", re.MULTILINE)
+LINE = re.compile(r"[^\n]*\n|[^\n]+")  # as git sees them: a form feed ends none
 BASE, OURS, THEIRS = 1, 2, 3  # stages of git's index
 Side = tuple[str, str]  # mode and object
 Conflicts = dict[str, dict[int, Side]]  # the sides that there are, by path
@@ -87,27 +91,63 @@ class Store:
             self.git("read-tree", f"--prefix={prefix}", tree, GIT_INDEX_FILE=index)
             return self.git("write-tree", GIT_INDEX_FILE=index)
 
-    def merge(self, base: str, ours: str, theirs: str) -> Merged:
-        """Merge three trees. A file that one side removed and the other changed is removed."""
+    def merge(self, base: str, ours: str, theirs: str, label: str) -> Merged:
+        """Merge three trees; a file that one side removed and the other changed is removed.
+
+        `label` names their side in conflict markers.
+        """
         first = self._commit(base)
         branches = (self._commit(ours, first), self._commit(theirs, first))
         done = git(self.top, *SETTINGS, "merge-tree", "--write-tree", "-z", "--no-messages", *branches)
         if done.returncode > 1 or not done.stdout:
             raise ToolError(f"git could not merge: {done.stderr.strip()}.")
         tree, *entries = done.stdout.rstrip("\0").split("\0")
-        return self._settle(Merged(tree, _conflicts(entries)))
+        return self._settle(Merged(tree, _conflicts(entries)), label)
 
-    def _settle(self, merged: Merged) -> Merged:
+    def _settle(self, merged: Merged, label: str) -> Merged:
+        """Decide what git leaves open: files that one side removed, and changes of neighbouring lines."""
         for path, sides in list(merged.conflicts.items()):
+            entry = f"0 {'0' * 40}\t{path}"
             if sides.keys() == {BASE, OURS}:
                 merged.dropped.append(path)
             elif sides.keys() == {BASE, THEIRS}:
                 merged.kept_deleted.append(path)
+            elif sides.keys() == {BASE, OURS, THEIRS} and (content := self._merge_file(sides, label)):
+                text, conflict = content
+                blob = self.git("hash-object", "-w", "--stdin", given=text)
+                entry = f"{sides[OURS][0]} {blob}\t{path}"
+                if conflict:
+                    merged.tree = self.edit(merged.tree, [entry])
+                    continue
             else:
                 continue
-            merged.tree = self.edit(merged.tree, [f"0 {'0' * 40}\t{path}"])
+            merged.tree = self.edit(merged.tree, [entry])
             del merged.conflicts[path]
         return merged
+
+    def _merge_file(self, sides: dict[int, Side], label: str) -> tuple[str, bool] | None:
+        """Merge line by line; `None` for what is no text file."""
+        if any(mode not in ("100644", "100755") for mode, _ in sides.values()):
+            return None
+        base, ours, theirs = (sides[stage][1] for stage in (BASE, OURS, THEIRS))
+        hunks = self._hunks(base, ours), self._hunks(base, theirs)
+        if None in hunks:
+            return None
+        lines, conflict = merge_lines(self._lines(base), hunks[0] or [], hunks[1] or [], label)
+        return "".join(lines), conflict
+
+    def _hunks(self, before: str, after: str) -> list[Hunk] | None:
+        """What changed between two blobs; `None` when they are binary."""
+        difference = self.git(
+            "diff", "--no-ext-diff", "--no-color", "--unified=0", "--histogram", before, after
+        )
+        if re.search(r"^Binary files ", difference, re.MULTILINE):
+            return None
+        lines = self._lines(after)
+        return [_hunk(found, lines) for found in HUNK.finditer(difference)]
+
+    def _lines(self, blob: str) -> list[str]:
+        return LINE.findall(git(self.top, "cat-file", "blob", blob).stdout)
 
     def _commit(self, tree: str, *parents: str) -> str:
         words = [word for parent in parents for word in ("-p", parent)]
@@ -115,6 +155,13 @@ class Store:
 
     def _git_dir(self) -> str:
         return self.git("rev-parse", "--absolute-git-dir")
+
+
+def _hunk(found: re.Match[str], after: list[str]) -> Hunk:
+    """Read `@@ -3,2 +3 @@`; git counts from 1, and names the line before where a side has none."""
+    old, old_count, new, new_count = (int(1 if part is None else part) for part in found.groups())
+    start, first = old - (old_count > 0), new - (new_count > 0)
+    return Hunk(start, start + old_count, tuple(after[first : first + new_count]))
 
 
 def _conflicts(entries: list[str]) -> Conflicts:

@@ -1,0 +1,181 @@
+"""Plan what a newer release or other answers do to a project, in git's objects: nothing is touched."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlscaffold.catalogue import Answer, Answers, Catalogue, plain, read
+from mlscaffold.errors import AnswerError, ProjectError
+from mlscaffold.merge import Conflicts, Merged, Store
+from mlscaffold.project import Layer, Project, open_project
+from mlscaffold.render import File, render
+from mlscaffold.templates import Templates, is_older
+
+KINDS = {"A": "added", "M": "changed", "T": "changed", "D": "removed"}
+
+
+@dataclass(frozen=True)
+class Step:
+    """What happens to one template of a project."""
+
+    layer: Layer
+    commit: str  # the release that it goes to
+    answers: dict[str, Answer]  # that it goes to
+    reset: dict[str, str]  # answers that cannot stay as they are, each with the reason
+
+    @property
+    def changed(self) -> dict[str, tuple[object, Answer]]:
+        """Answers that differ from those that the project has stored."""
+        stored = self.layer.answers
+        return {n: (stored.get(n), a) for n, a in self.answers.items() if n in stored and stored[n] != a}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that an update does, before it does it."""
+
+    project: Project
+    steps: tuple[Step, ...]
+    base: str  # trees: the project as its templates made it,
+    before: str  # as it is committed,
+    merged: Merged  # and as it will be
+    files: dict[str, str]  # what happens to each file that changes
+
+    @property
+    def dropped(self) -> list[str]:
+        return self.merged.dropped
+
+    @property
+    def conflicts(self) -> Conflicts:
+        return self.merged.conflicts
+
+    def as_json(self) -> dict[str, object]:
+        return {
+            "templates": [
+                {
+                    "answers_file": step.layer.answers_file,
+                    "from": step.layer.commit,
+                    "to": step.commit,
+                    "answers_changed": step.changed,
+                    "answers_reset": step.reset,
+                }
+                for step in self.steps
+            ],
+            "files": self.files,
+            "conflicts": sorted(self.conflicts),
+            "dropped_edits": self.dropped,
+            "kept_deleted": self.merged.kept_deleted,
+        }
+
+
+def plan_update(folder: Path, to: str | None, templates: Templates) -> Plan:
+    """Plan the way to release `to`, by default to the newest that its source has; kits go to their newest."""
+    project = open_project(folder)
+    targets = {layer.answers_file: templates.newest(layer.source, layer.commit) for layer in project.layers}
+    if to is not None:
+        targets[project.layers[0].answers_file] = f"v{to.removeprefix('v')}"
+    for layer in project.layers:
+        target = targets[layer.answers_file]
+        templates.check(layer.source, target)
+        templates.check(layer.source, layer.commit)
+        if is_older(target, layer.commit):
+            raise ProjectError(
+                f"{target} is older than {layer.commit}, which {layer.answers_file} names.",
+                "Updates go forward; to go back, use git.",
+            )
+    return _plan(project, targets, {}, templates)
+
+
+def plan_change(folder: Path, words: list[str], templates: Templates) -> Plan:
+    """Plan other answers: words such as `serving=fastapi`, `loggers+=wandb`, `loggers-=wandb`."""
+    project = open_project(folder)
+    first = project.layers[0]
+    catalogue = read(templates.root(first.source, first.commit))
+    answers = _known(catalogue, first)
+    for word in words:
+        name, answer = parse_change(catalogue, answers, word)
+        answers[name] = answer
+    changes = {name: answers[name] for name in {parse_name(word) for word in words}}
+    return _plan(project, {layer.answers_file: layer.commit for layer in project.layers}, changes, templates)
+
+
+def parse_name(word: str) -> str:
+    return word.partition("=")[0].rstrip("+-")
+
+
+def parse_change(catalogue: Catalogue, answers: Answers, word: str) -> tuple[str, Answer]:
+    """Read one change of an answer."""
+    left, equals, text = word.partition("=")
+    if not equals:
+        raise AnswerError(
+            f"{word!r} changes no answer.", "Write KEY=VALUE, or KEY+=VALUE and KEY-=VALUE for lists."
+        )
+    question = catalogue[parse_name(word)]
+    answer = question.parse(text)
+    if left[-1:] not in "+-":
+        return question.name, answer
+    if not question.multiselect:
+        raise AnswerError(f"{word}: {question.name} is no list.", f"Write {question.name}=VALUE.")
+    present, given = list(answers[question.name]), list(answer)  # type: ignore[arg-type]
+    if left.endswith("+"):
+        return question.name, question.check_type([*present, *given])
+    return question.name, question.check_type([value for value in present if value not in given])
+
+
+def _plan(project: Project, targets: Mapping[str, str], changes: Answers, templates: Templates) -> Plan:
+    steps: list[Step] = []
+    old: dict[str, File] = {}
+    new: dict[str, File] = {}
+    for layer in project.layers:
+        step = _step(layer, targets[layer.answers_file], changes, templates)
+        before = read(templates.root(layer.source, layer.commit))
+        old |= _rendered(layer, layer.commit, _known(before, layer), templates)
+        new |= _rendered(layer, step.commit, step.answers, templates)
+        steps.append(step)
+    store = Store(project.top)
+    ours = store.subtree(project.prefix)
+    # Answers files are the template's alone: what it writes there is right, whatever somebody changed.
+    stored = [store.entry(ours, layer.answers_file) for layer in project.layers]
+    base = store.edit(store.tree_of(old), stored)
+    merged = store.merge(base, ours, store.tree_of(new), f"template {steps[0].commit}")
+    return Plan(project, tuple(steps), base, ours, merged, _changed_files(store, ours, merged.tree))
+
+
+def _known(catalogue: Catalogue, layer: Layer) -> dict[str, Answer]:
+    """The stored answers to the questions of the release that they were given to."""
+    names = {question.name for question in catalogue.questions}
+    answers = {name: value for name, value in layer.answers.items() if name in names}
+    return catalogue.resolve({name: catalogue[name].check_type(value) for name, value in answers.items()})
+
+
+def _step(layer: Layer, commit: str, changes: Answers, templates: Templates) -> Step:
+    """Carry the stored answers over to a release; those that it refuses fall back to its defaults."""
+    catalogue = read(templates.root(layer.source, commit))
+    names = {question.name for question in catalogue.questions}
+    given: dict[str, Answer] = {}
+    reset: dict[str, str] = {}
+    for name, value in layer.answers.items():
+        if name not in names:
+            reset[name] = "the question is gone"
+            continue
+        try:
+            given[name] = catalogue[name].check_type(value)
+        except AnswerError as error:
+            reset[name] = str(error)
+    given |= {name: answer for name, answer in changes.items() if name in names}
+    while objections := {n: why for n, why in catalogue.objections(given).items() if n in given}:
+        name, why = next(iter(objections.items()))
+        if name in changes:
+            raise AnswerError(f"{name}={plain(changes[name])}: {why}")
+        reset[name] = why
+        del given[name]
+    return Step(layer, commit, catalogue.resolve(given), reset)
+
+
+def _rendered(layer: Layer, commit: str, answers: Answers, templates: Templates) -> dict[str, File]:
+    return render(answers, templates.root(layer.source, commit), commit, layer.source)
+
+
+def _changed_files(store: Store, before: str, after: str) -> dict[str, str]:
+    words = store.git("diff-tree", "-r", "-z", "--no-renames", "--name-status", before, after).split("\0")
+    return {path: KINDS[kind] for kind, path in zip(words[::2], words[1::2], strict=False)}
