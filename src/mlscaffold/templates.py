@@ -21,7 +21,13 @@ HOSTS = {"gh:": "https://github.com/", "gl:": "https://gitlab.com/"}  # Copier's
 
 
 class Templates:
-    """Releases, fetched when they are first asked for and kept until the end of the `with` block."""
+    """Releases, fetched when they are first asked for and kept until the end of the `with` block.
+
+    `bundle` holds those of `mlscaffold::default`, which git need not be asked for.
+    """
+
+    def __init__(self, bundle: Path = BUNDLE) -> None:
+        self.bundle = bundle
 
     def __enter__(self) -> Self:
         self.exits = ExitStack()
@@ -62,7 +68,7 @@ class Templates:
 
     def _clone(self, source: str) -> Path:
         place = self.folder / f"{len(list(self.folder.iterdir()))}.git"
-        address = str(BUNDLE) if source == SOURCE else _address(source)
+        address = str(self.bundle) if source == SOURCE else _address(source)
         done = git(
             self.folder, "clone", "--quiet", "--bare", "--", address, str(place), GIT_TERMINAL_PROMPT="0"
         )
@@ -74,7 +80,7 @@ class Templates:
         return place
 
     def _extract(self, source: str, tag: str) -> Path:
-        if source == SOURCE and tag == recorded_commit():
+        if (source, self.bundle) == (SOURCE, BUNDLE) and tag == recorded_commit():
             return template_root()
         self.check(source, tag)
         repository = self.repository(source)
