@@ -37,6 +37,7 @@ TOOLS = {
 }
 # What tells that code is about a choice, where its value alone does not.
 WORDS = {"single": "", "ddp": "DistributedDataParallel|DDPStrategy|init_process_group|idist.initialize"}
+INCLUDED = {"export": {"fastapi", "litserve"}}  # choices that bring the one on the left with them
 NO_CODE = {".copier-answers.yml", "README.md"}
 SAME_WORD = {"precision"}  # any project can run in each; the answer is but the default
 
@@ -91,14 +92,18 @@ def names(found: Iterable[Requirement]) -> set[str]:
 
 
 def check_with_ruff(projects: Iterable[Rendered], folder: Path) -> None:
-    """Check the files of these projects that none of those before had, each under its project's settings."""
+    """Check the files of these projects that none of those before had, each under its project's settings.
+
+    Modules that were checked before lie there empty: ruff tells our imports from others by their files.
+    """
     seen: set[tuple[str, str, str]] = set()
     for number, project in enumerate(projects):
         settings = str(tomllib.loads(project.files["pyproject.toml"])["tool"]["ruff"])
         fresh = {name: text for name, text in project.python.items() if (name, text, settings) not in seen}
         seen |= {(name, text, settings) for name, text in fresh.items()}
         always = {name: project.files[name] for name in ("pyproject.toml", package_file(project))}
-        write(Rendered(project.answers, fresh | always), folder / str(number))
+        known = dict.fromkeys(project.sources, "")
+        write(Rendered(project.answers, known | fresh | always), folder / str(number))
     assert tool("ruff", "check", "--no-cache", folder, cwd=folder) == ""
     assert tool("ruff", "format", "--check", "--no-cache", folder, cwd=folder) == ""
 
@@ -186,7 +191,8 @@ def strangers(project: Rendered) -> Iterator[tuple[str, str]]:
             continue
         for choice in question.choices:
             value, answer = str(choice.value), project.answers[question.name]
-            chosen = value in answer if isinstance(answer, list) else value == answer
+            answers = {str(one) for one in answer} if isinstance(answer, list) else {str(answer)}
+            chosen = value in answers or answers & INCLUDED.get(value, set())
             if not chosen and value != "none" and WORDS.get(value, value):
                 yield value, WORDS.get(value, f"(?i:{value})")
 

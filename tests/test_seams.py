@@ -17,6 +17,7 @@ SEAMS = {
     ("precision", "bf16"): "config",
     ("precision", "fp16"): "config",
     ("loggers", "none"): "loggers",
+    ("serving", "export"): "export exported tests/test_export.py",
 }
 
 SWITCHES = [

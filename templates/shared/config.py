@@ -8,7 +8,7 @@ What is not here (framework, strategy, loggers) is code; the README says how to 
 import argparse
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from difflib import get_close_matches
@@ -98,12 +98,12 @@ class Parser(ArgumentParser):
         self.exit(2, f"{self.prog}: {' '.join(message.split())}. --help lists all settings.\n")
 
 
-def parse(verb: str, *, of_run: bool = False, **inputs: str) -> tuple[Config, Namespace]:
+def parse(verb: str, *, of_run: bool = False, **own: Mapping[str, Any]) -> tuple[Config, Namespace]:
     """Read a verb's command line: the settings, and the arguments that belong to the verb alone.
 
     Args:
         of_run: the verb has `--run DIR`, and the settings of that run are the defaults.
-        inputs: a name and a help text for one or more values without a flag.
+        own: arguments of the verb alone, by their names or flags, as `add_argument` takes them.
     """
     parser = Parser(prog=f"python -m {__package__}.{verb}")
     parser.add_argument("--config", action="config", help="a YAML file with settings")
@@ -112,8 +112,8 @@ def parse(verb: str, *, of_run: bool = False, **inputs: str) -> tuple[Config, Na
         first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
         first.add_argument("--run", default="runs/default")
         parser.default_config_files = [f"{first.parse_known_args()[0].run}/config.yaml"]
-    for name, text in inputs.items():
-        parser.add_argument(name, nargs="+", help=text)
+    for name, options in own.items():
+        parser.add_argument(name, **options)
     parser.add_class_arguments(Config, as_group=False)
     args = parser.parse_args()
     settings = parser.instantiate(args)

@@ -13,36 +13,40 @@ import torch
 from torch import Tensor
 
 from .config import Config, UserError, parse, plain_errors
-from .data import SUFFIXES, Shape, load_image
+from .data import SUFFIXES, WHITE, Shape, load_image
 from .model import Net
 from .objective import probabilities
 from .storage import load_weights
+
+INPUTS = {"nargs": "+", "help": "image files, folders of them, or .npy arrays"}
 
 
 class Predictor:
     """The best weights of a run; raises `UserError` where there are none, or those of another model."""
 
     def __init__(self, run: Path, cfg: Config) -> None:
-        if not (run / "best.pt").exists():
-            raise UserError(
-                f"run={run}: it holds no best.pt. Train first, or name a run's folder with --run."
-            )
+        path = run / "best.pt"
+        if not path.exists():
+            raise UserError(f"run={run}: it holds no best.pt. Train first, or name a run with --run.")
         best = json.loads((run / "best.json").read_text())
         self.classes: list[str] = best["classes"]
         self.shape: Shape = tuple(best["shape"])
         self.net = Net(cfg.model, self.shape[0], len(self.classes)).eval()
-        load_weights(
-            self.net, torch.load(run / "best.pt", map_location="cpu", weights_only=True), run / "best.pt"
-        )
+        load_weights(self.net, torch.load(path, map_location="cpu", weights_only=True), path)
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> list[dict[str, Any]]:
         """The most probable class of each image; bytes [B, C, H, W]."""
-        best = probabilities(self.net(images / 255)).max(dim=1)
-        return [
-            {"label": self.classes[index], "index": index, "probability": round(probability, 6)}
-            for probability, index in zip(best.values.tolist(), best.indices.tolist(), strict=True)
-        ]
+        return name_best(probabilities(self.net(images / WHITE)), self.classes)
+
+
+def name_best(probabilities: Tensor, classes: list[str]) -> list[dict[str, Any]]:
+    """The most probable class of each row [B, C]."""
+    best = probabilities.max(dim=1)
+    return [
+        {"label": classes[index], "index": index, "probability": round(probability, 6)}
+        for probability, index in zip(best.values.tolist(), best.indices.tolist(), strict=True)
+    ]
 
 
 def read_inputs(names: list[str], shape: Shape) -> Iterator[tuple[str, Tensor]]:
@@ -63,7 +67,7 @@ def _read_array(path: Path, shape: Shape) -> Tensor:
     """One or several images, as bytes or as numbers in 0..1."""
     try:
         array = np.load(path, allow_pickle=False)
-        scale = 1 if array.dtype == np.uint8 else 255
+        scale = 1 if array.dtype == np.uint8 else WHITE
         return torch.from_numpy(array * scale).byte().reshape(-1, *shape)
     except (OSError, ValueError, RuntimeError) as error:
         raise UserError(f"{path}: an array of images {list(shape)} is needed ({error}).") from None
@@ -71,7 +75,7 @@ def _read_array(path: Path, shape: Shape) -> Tensor:
 
 def main() -> None:
     with plain_errors():
-        cfg, args = parse("predict", of_run=True, inputs="image files, folders of them, or .npy arrays")
+        cfg, args = parse("predict", of_run=True, inputs=INPUTS)
         predictor = Predictor(args.run, cfg)
         for name, image in read_inputs(args.inputs, predictor.shape):
             print(json.dumps({"input": name, **predictor(image.unsqueeze(0))[0]}))

@@ -26,6 +26,7 @@ Shape = tuple[int, int, int]
 
 FOLDER_SHAPE: Shape = (3, 64, 64)  # images of a folder are read as RGB and scaled to this size
 SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+WHITE = 255  # of bytes; the network takes numbers in 0..1
 HELD_OUT = 0.15  # share of the images in the test split, and of the others in the validation split
 SPLIT_SEED = 0  # not the run's seed, so that scores of runs with different seeds can be compared
 SHIFT = 0.125  # share of its size by which a training image moves at most, along each axis
@@ -41,7 +42,7 @@ class Split(Dataset[Batch]):
         return len(self.labels)
 
     def __getitem__(self, indices: list[int]) -> Batch:
-        return self.images[indices] / 255, self.labels[indices]
+        return self.images[indices] / WHITE, self.labels[indices]
 
 
 class Augmented(Dataset[Batch]):
@@ -164,7 +165,7 @@ def _moves(num_samples: int, seed: int, epoch: int) -> Tensor:
 
 def _read_digits() -> tuple[Tensor, Tensor, list[str]]:
     digits = load_digits()  # 1,797 images of 8x8 pixels in 0..16: UCI ML hand-written digits
-    images = torch.tensor(digits.images * (255 / 16)).byte().unsqueeze(1)
+    images = torch.tensor(digits.images * (WHITE / 16)).byte().unsqueeze(1)
     return images, torch.tensor(digits.target), [str(name) for name in digits.target_names]
 
 
