@@ -4,7 +4,7 @@ Copier asks these questions; this module lets the rest of mlscaffold read them t
 option table and the test matrix. It declares no option of its own.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from itertools import chain, combinations
@@ -16,7 +16,6 @@ import yaml
 from mlscaffold.errors import AnswerError, CatalogueError, did_you_mean, short
 
 if TYPE_CHECKING:  # --help and completion do without Jinja
-    from jinja2 import Template
     from jinja2.sandbox import SandboxedEnvironment
 
 Answer = str | bool | list[str]
@@ -113,23 +112,10 @@ class Catalogue:
     @cached_property
     def environment(self) -> "SandboxedEnvironment":
         """The Jinja that renders rules, file names and files, set up as Copier does it."""
-        from jinja2 import FileSystemLoader, StrictUndefined, Undefined
-        from jinja2.sandbox import SandboxedEnvironment
+        from mlscaffold.jinja import environment
 
         given = cast("dict[str, object]", self.settings.get("envops", {}))
-        options = {"keep_trailing_newline": True, **given}
-        strict = options.get("undefined") == "jinja2.StrictUndefined"
-        options["undefined"] = StrictUndefined if strict else Undefined
-        environment = SandboxedEnvironment(
-            loader=FileSystemLoader(self.root), cache_size=-1, auto_reload=False, **options
-        )
-        environment.filters["to_nice_yaml"] = _to_nice_yaml
-        return environment
-
-    @cached_property
-    def compile(self) -> "Callable[[str], Template]":
-        """Turn Jinja text into a template, once per text."""
-        return cache(self.environment.from_string)
+        return environment(self.root, {"keep_trailing_newline": True, **given})
 
     def evaluate(self, text: str, answers: Mapping[str, object]) -> str:
         """Render a rule, a default or a file name of the catalogue."""
@@ -137,8 +123,10 @@ class Catalogue:
             return text
         from jinja2 import TemplateError
 
+        from mlscaffold.jinja import TEXT
+
         try:
-            return self.compile(text).render(answers)
+            return self.environment.get_template(TEXT + text).render(answers)
         except TemplateError as error:
             raise CatalogueError(
                 f"{self.root / 'copier.yml'}: {short(text)} does not render: {error}."
@@ -266,8 +254,3 @@ def plain(value: Answer) -> str:
     if isinstance(value, list):
         return ",".join(value) or "none"
     return ("no", "yes")[value] if isinstance(value, bool) else value
-
-
-def _to_nice_yaml(value: object) -> str:
-    """Write YAML as Copier's filter of this name does; the dumper in C folds and escapes otherwise."""
-    return yaml.dump(value, indent=4, allow_unicode=True, default_flow_style=False)

@@ -1,7 +1,6 @@
 """What can go wrong in a way that its user can act on; `cli.py` prints it and chooses the exit code."""
 
 from collections.abc import Iterable
-from difflib import get_close_matches
 from reprlib import Repr
 
 
@@ -56,5 +55,7 @@ _repr.maxlevel, _repr.maxstring = 2, 80
 
 def did_you_mean(given: str, known: Iterable[str]) -> str:
     """Name the nearest of the known words as a question, or nothing when none is near."""
+    from difflib import get_close_matches
+
     near = get_close_matches(given.lower(), list(known), n=1)
     return f"Did you mean {near[0]}?" if near else ""

@@ -5,7 +5,6 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from secrets import token_hex
 
 from mlscaffold.errors import TargetError
 from mlscaffold.render import File
@@ -35,7 +34,7 @@ def staged(target: Path) -> Iterator[Path]:
     place = target.resolve()
     missing = [folder for folder in place.parents if not folder.exists()]
     # At most 32 characters of the name: the whole has to stay below the limit of the file system, 255 bytes.
-    staging = place.with_name(f".{place.name[:32]}.mlscaffold-{token_hex(4)}")
+    staging = place.with_name(f".{place.name[:32]}.mlscaffold-{os.urandom(4).hex()}")
     try:
         staging.mkdir(parents=True)
         yield staging
