@@ -9,16 +9,15 @@ import os
 import re
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 from packaging.version import InvalidVersion, Version
 
+from mlscaffold.bundle import append
 from mlscaffold.errors import MlscaffoldError
-from mlscaffold.source import commit_hash, refs, release_commit, releases, template_tree
+from mlscaffold.source import TEMPLATE, commit_hash, releases, template_tree
 
 PACKAGE = Path("src/mlscaffold")
-TEMPLATE = ("copier.yml", "templates")
 
 
 def main() -> None:
@@ -43,7 +42,7 @@ def release(root: Path, version: str) -> str:
     if tag not in existing:
         require_newer(version, existing)
         require_changelog(root, version)
-        append(root, bundle, tree, tag)
+        append(bundle, root, TEMPLATE, tag)
     set_version(root / PACKAGE / "__init__.py", version)
     if tag in existing:
         return f"{tag} is released already, with these files: {commit}."
@@ -110,25 +109,6 @@ def require_changelog(root: Path, version: str) -> None:
     if not section or not section[0].partition("\n")[2].strip():
         remedy = f"Say what changed, under `## [{version}] - <date>`."
         raise MlscaffoldError(f"CHANGELOG.md says nothing about {version}.", remedy)
-
-
-def append(root: Path, bundle: Path, tree: str, tag: str) -> None:
-    """Rewrite the bundle with one release more; a reader sees the old one or the new one, nothing between."""
-    with tempfile.TemporaryDirectory(dir=root) as folder:
-        store = Path(folder, "store.git")
-        git(root, "init", "--quiet", "--bare", "--object-format=sha1", "--initial-branch=main", str(store))
-        objects = root / git(root, "rev-parse", "--git-path", "objects")
-        (store / "objects/info/alternates").write_text(f"{objects.resolve()}\n", encoding="utf-8")
-        if bundle.is_file():
-            git(store, "fetch", "--quiet", str(bundle.resolve()), "refs/tags/*:refs/tags/*")
-        commit = git(store, "hash-object", "-t", "commit", "-w", "--stdin", given=release_commit(tree, tag))
-        git(store, "update-ref", f"refs/tags/{tag}", commit)
-        git(store, "update-ref", "refs/heads/main", commit)
-        written = Path(folder, "releases.bundle")
-        git(store, "bundle", "create", "--quiet", str(written.resolve()), "--all")
-        if releases(written) != {**releases(bundle), tag: commit}:
-            raise MlscaffoldError(f"git wrote a bundle of {refs(written)}, so nothing is released.")
-        written.replace(bundle)
 
 
 def set_version(path: Path, version: str) -> None:

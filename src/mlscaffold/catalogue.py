@@ -21,6 +21,23 @@ if TYPE_CHECKING:  # --help and completion do without Jinja
 Answer = str | bool | list[str]
 Answers = Mapping[str, Answer]
 
+# What a template may set of Jinja. Others, such as `extensions`, would import what they name.
+ENVOPS = {
+    "autoescape",
+    "block_end_string",
+    "block_start_string",
+    "comment_end_string",
+    "comment_start_string",
+    "keep_trailing_newline",
+    "line_comment_prefix",
+    "line_statement_prefix",
+    "lstrip_blocks",
+    "newline_sequence",
+    "trim_blocks",
+    "undefined",
+    "variable_end_string",
+    "variable_start_string",
+}
 WORDS = {"true": True, "yes": True, "false": False, "no": False}
 
 
@@ -100,6 +117,11 @@ class Catalogue:
         """The questions that someone answers, in the order in which they are asked."""
         return tuple(question for question in self.everything if not question.computed)
 
+    def with_defaults(self, defaults: Answers) -> "Catalogue":
+        """The same questions, some with other defaults."""
+        every = (replace(q, default=defaults.get(q.name, q.default)) for q in self.everything)
+        return replace(self, everything=tuple(every))
+
     def __getitem__(self, name: str) -> Question:
         """Look a question up; an unknown name is answered with the nearest one."""
         for question in self.questions:
@@ -115,19 +137,22 @@ class Catalogue:
         from mlscaffold.jinja import environment
 
         given = cast("dict[str, object]", self.settings.get("envops", {}))
+        if strange := given.keys() - ENVOPS:
+            raise CatalogueError(
+                f"{self.root / 'copier.yml'}: _envops sets {', '.join(sorted(map(str, strange)))}.",
+                "Templates set how Jinja reads them, and nothing that it would load or run.",
+            )
         return environment(self.root, {"keep_trailing_newline": True, **given})
 
     def evaluate(self, text: str, answers: Mapping[str, object]) -> str:
         """Render a rule, a default or a file name of the catalogue."""
         if "{" not in text and "#" not in text:  # most are no templates, and compiling takes time
             return text
-        from jinja2 import TemplateError
-
         from mlscaffold.jinja import TEXT
 
         try:
             return self.environment.get_template(TEXT + text).render(answers)
-        except TemplateError as error:
+        except Exception as error:  # whatever a template calls can raise
             raise CatalogueError(
                 f"{self.root / 'copier.yml'}: {short(text)} does not render: {error}."
             ) from error

@@ -65,7 +65,24 @@ def build() -> typer.Typer:
     app.command(epilog=UPDATE_EXAMPLES)(update)
     app.command("set", epilog=SET_EXAMPLES)(set_answers)
     app.command()(diff)
+    app.add_typer(build_kit())
     app.command()(doctor)
+    return app
+
+
+def build_kit() -> typer.Typer:
+    """Put the commands about starter kits together."""
+    app = typer.Typer(
+        name="kit",
+        help="Make, check and look at starter kits.",
+        no_args_is_help=True,
+        rich_markup_mode=None,
+    )
+    app.command("new")(kit_new)
+    app.command("check")(kit_check)
+    app.command("list")(kit_list)
+    app.command("show")(kit_show)
+    app.command("release")(kit_release)
     return app
 
 
@@ -87,6 +104,7 @@ def new(
         Path | None, typer.Argument(help="Folder to make; by default the project's name.")
     ] = None,
     answers: Annotated[Path | None, typer.Option(help="Take answers from this YAML file.")] = None,
+    kit: Annotated[str | None, typer.Option(help="Start from a team's kit: folder, name or git URL.")] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing; use defaults.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the files, write nothing.")] = False,
     as_json: Json = False,
@@ -102,6 +120,7 @@ def new(
     wish = Wish(
         dest=dest,
         answers_file=answers,
+        kit=kit,
         yes=yes,
         dry_run=dry_run,
         as_json=as_json,
@@ -172,6 +191,50 @@ def diff(
     if changes and to:
         raise UsageError("--set and --to exclude each other.", "Give one of them.")
     diff(Path.cwd(), to, changes or [], as_json=as_json)
+
+
+KitReference = Annotated[str, typer.Argument(metavar="KIT", help="A folder, an installed kit, or a git URL.")]
+
+
+def kit_new(folder: Annotated[Path, typer.Argument(help="Folder to make.")]) -> None:
+    """Start a kit."""
+    from mlscaffold.kit_commands import start
+
+    start(folder)
+
+
+def kit_check(
+    kit: KitReference,
+    no_train: Annotated[bool, typer.Option("--no-train", help="Render and parse, train nothing.")] = False,
+) -> None:
+    """Prove a kit: render all that it allows, train a covering set."""
+    from mlscaffold.kit_commands import check
+
+    check(read(template_root()), kit, train=not no_train)
+
+
+def kit_list(as_json: Json = False) -> None:
+    """List the installed kits."""
+    from mlscaffold.kit_commands import show_installed
+
+    show_installed(read(template_root()), as_json=as_json)
+
+
+def kit_show(kit: KitReference, as_json: Json = False) -> None:
+    """Describe a kit: its defaults, its locks, its files."""
+    from mlscaffold.kit_commands import show
+
+    show(read(template_root()), kit, as_json=as_json)
+
+
+def kit_release(
+    folder: Annotated[Path, typer.Argument(help="Folder of kit.yml.")],
+    version: Annotated[str, typer.Argument(help="Such as 1.0.0.")],
+) -> None:
+    """Add the kit as it is to the releases that its package carries."""
+    from mlscaffold.kit_commands import release
+
+    release(read(template_root()), folder, version)
 
 
 def doctor(as_json: Json = False) -> None:

@@ -35,6 +35,10 @@ class ProjectError(MlscaffoldError):
     """A project that cannot be changed as it is now."""
 
 
+class KitError(MlscaffoldError):
+    """A starter kit that cannot be used: a mistake of whoever wrote it, or worse."""
+
+
 class ToolError(MlscaffoldError):
     """A program that mlscaffold ran, git or pip, did not do its work."""
 

@@ -1,4 +1,4 @@
-"""Serve the releases in this package to git, as the remote `mlscaffold::default`.
+"""Serve the releases in this package to git, as the remote `mlscaffold::default`, and those of kits.
 
 Git starts `git-remote-mlscaffold <remote> <address>` and speaks the protocol of gitremote-helpers(7) with it:
 lines in, lines out, a blank line ends a list. All in bytes, since Windows ends text lines with CR LF.
@@ -11,7 +11,8 @@ from pathlib import Path
 
 from mlscaffold import __version__
 from mlscaffold.errors import MlscaffoldError
-from mlscaffold.source import BUNDLE, refs
+from mlscaffold.installed import bundle_of
+from mlscaffold.source import refs
 
 USAGE = "git-remote-mlscaffold is started by git, for addresses such as mlscaffold::default."
 
@@ -21,24 +22,11 @@ def main() -> None:
     try:
         if len(sys.argv) != 3:
             raise SystemExit(USAGE)
-        serve(find(sys.argv[2]))
+        serve(bundle_of(sys.argv[2]))
     except MlscaffoldError as error:
         raise SystemExit(f"mlscaffold {__version__}: {error}") from None
     except (BrokenPipeError, KeyboardInterrupt):
         raise SystemExit(1) from None
-
-
-def find(address: str) -> Path:
-    """Find the bundle behind the part of `mlscaffold::<address>` after the colons."""
-    if address != "default":
-        raise MlscaffoldError(
-            f"mlscaffold::{address} is no template source.", "There is mlscaffold::default."
-        )
-    if not BUNDLE.is_file():
-        raise MlscaffoldError(
-            f"{BUNDLE} is missing: no template is released here.", "Install a released mlscaffold."
-        )
-    return BUNDLE
 
 
 def serve(bundle: Path) -> None:

@@ -5,6 +5,7 @@ import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mlscaffold import environment, target
 from mlscaffold.answers import NAME, Given, folder_name, gather
@@ -15,6 +16,9 @@ from mlscaffold.git import start_repository
 from mlscaffold.render import File, message, render
 from mlscaffold.source import template_root
 
+if TYPE_CHECKING:
+    from mlscaffold.kits import Kit
+
 
 @dataclass(frozen=True, kw_only=True)
 class Wish:
@@ -22,6 +26,7 @@ class Wish:
 
     dest: Path | None
     answers_file: Path | None = None
+    kit: str | None = None
     yes: bool = False
     dry_run: bool = False
     as_json: bool = False
@@ -41,15 +46,33 @@ class Made:
 
 def new(wish: Wish, flags: Answers) -> None:
     """Make the project that was asked for, and say what comes next."""
+    if wish.kit is None:
+        _new(wish, flags, None)
+        return
+    from mlscaffold.kits import find_kit  # a kit takes git, and more modules
+    from mlscaffold.templates import Templates
+
+    with Templates() as templates:
+        kit = find_kit(wish.kit, read(template_root()), templates)
+        kit.require_this_version()
+        _new(wish, flags, kit)
+
+
+def _new(wish: Wish, flags: Answers, kit: "Kit | None") -> None:
     catalogue = read(template_root())
+    if kit:
+        catalogue = catalogue.with_defaults(kit.own_defaults(catalogue))
     given = gather(catalogue, flags, wish.answers_file, wish.dest)
+    if kit:
+        kit.refuse_changes(given.answers)
+        given.add(kit.locks, lambda name: f"the kit {kit.name}: {name}")
     if wish.dest is not None:
         target.check(wish.dest)
     given.check_each()
     if not wish.yes and not wish.as_json and sys.stdin.isatty() and sys.stdout.isatty():
         _ask(given, wish.dest)
     given.check()
-    made = _make(catalogue, catalogue.resolve(given.answers), wish)
+    made = _make(catalogue, catalogue.resolve(given.answers), wish, kit)
     _report(made, wish)
     if wish.dry_run:
         return
@@ -74,10 +97,12 @@ def _ask(given: Given, dest: Path | None) -> None:
     ask(given, refuse)
 
 
-def _make(catalogue: Catalogue, answers: dict[str, Answer], wish: Wish) -> Made:
+def _make(catalogue: Catalogue, answers: dict[str, Answer], wish: Wish, kit: "Kit | None") -> Made:
     path = wish.dest or Path(str(answers[NAME]))
     files = render(answers)
-    command = recreate(catalogue, answers, path)
+    if kit:
+        files |= kit.overlay(answers, files)
+    command = recreate(catalogue, answers, path, wish.kit)
     note = ""
     if wish.dry_run:
         target.check(path)
@@ -88,9 +113,10 @@ def _make(catalogue: Catalogue, answers: dict[str, Answer], wish: Wish) -> Made:
     return Made(path, answers, files, command, note)
 
 
-def recreate(catalogue: Catalogue, answers: Answers, path: Path) -> str:
+def recreate(catalogue: Catalogue, answers: Answers, path: Path, kit: str | None = None) -> str:
     """Write the command that makes the same project again: the answers that differ from their defaults."""
     words = ["mlscaffold", "new", str(path) if not str(path).startswith("-") else f"./{path}", "--yes"]
+    words += ["--kit", kit] if kit else []
     told: dict[str, Answer] = {NAME: folder_name(path)}
     for question in catalogue.questions:
         answer = answers[question.name]

@@ -1,11 +1,12 @@
 """Plan what a newer release or other answers do to a project, in git's objects: nothing is touched."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from mlscaffold.catalogue import Answer, Answers, Catalogue, plain, read
 from mlscaffold.errors import AnswerError, ProjectError
+from mlscaffold.kits import Kit, apart, read_kit, refuse_what_is_unsafe
 from mlscaffold.merge import Conflicts, Merged, Store
 from mlscaffold.project import Layer, Project, open_project
 from mlscaffold.render import File, render
@@ -89,14 +90,36 @@ def plan_update(folder: Path, to: str | None, templates: Templates) -> Plan:
 def plan_change(folder: Path, words: list[str], templates: Templates) -> Plan:
     """Plan other answers: words such as `serving=fastapi`, `loggers+=wandb`, `loggers-=wandb`."""
     project = open_project(folder)
-    first = project.layers[0]
-    catalogue = read(templates.root(first.source, first.commit))
-    answers = _known(catalogue, first)
+    catalogues = [read(templates.root(layer.source, layer.commit)) for layer in project.layers]
+    answers = {
+        name: a
+        for c, layer in zip(catalogues, project.layers, strict=True)
+        for name, a in _known(c, layer).items()
+    }
+    changes: dict[str, Answer] = {}
     for word in words:
-        name, answer = parse_change(catalogue, answers, word)
-        answers[name] = answer
-    changes = {name: answers[name] for name in {parse_name(word) for word in words}}
-    return _plan(project, {layer.answers_file: layer.commit for layer in project.layers}, changes, templates)
+        name, answer = parse_change(_owner(catalogues, word), answers | changes, word)
+        changes[name] = answer
+    targets = {layer.answers_file: layer.commit for layer in project.layers}
+    for kit in _kits(project, targets, templates):
+        kit.refuse_changes(changes)
+    return _plan(project, targets, changes, templates)
+
+
+def _owner(catalogues: list[Catalogue], word: str) -> Catalogue:
+    """The catalogue whose question a change is about: ours, unless only a kit has one of this name."""
+    name = parse_name(word)
+    return next((c for c in catalogues if any(q.name == name for q in c.questions)), catalogues[0])
+
+
+def _kits(project: Project, targets: Mapping[str, str], templates: Templates) -> Iterator[Kit]:
+    """The kits of a project as they will be, found safe."""
+    first, *others = project.layers
+    catalogue = read(templates.root(first.source, targets[first.answers_file]))
+    for layer in others:
+        for commit in {layer.commit, targets[layer.answers_file]}:
+            refuse_what_is_unsafe(templates.root(layer.source, commit))
+        yield read_kit(templates.root(layer.source, targets[layer.answers_file]), catalogue)
 
 
 def parse_name(word: str) -> str:
@@ -123,14 +146,17 @@ def parse_change(catalogue: Catalogue, answers: Answers, word: str) -> tuple[str
 
 
 def _plan(project: Project, targets: Mapping[str, str], changes: Answers, templates: Templates) -> Plan:
+    locks = {name: answer for kit in _kits(project, targets, templates) for name, answer in kit.locks.items()}
+    forced = {**locks, **changes}
     steps: list[Step] = []
     old: dict[str, File] = {}
     new: dict[str, File] = {}
     for layer in project.layers:
-        step = _step(layer, targets[layer.answers_file], changes, templates)
+        step = _step(layer, targets[layer.answers_file], forced, templates)
+        forced = {**forced, **step.answers}  # a kit's questions of the same name follow ours
         before = read(templates.root(layer.source, layer.commit))
         old |= _rendered(layer, layer.commit, _known(before, layer), templates)
-        new |= _rendered(layer, step.commit, step.answers, templates)
+        new |= apart(new, _rendered(layer, step.commit, step.answers, templates), layer.answers_file)
         steps.append(step)
     store = Store(project.top)
     ours = store.subtree(project.prefix)

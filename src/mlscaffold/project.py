@@ -28,7 +28,7 @@ class Layer:
 
     answers_file: str  # its name in the project
     source: str  # the address that Copier would fetch it from
-    commit: str  # its release
+    commit: str  # its release; nothing, for files that nobody else has
     answers: dict[str, object]
 
 
@@ -39,7 +39,8 @@ class Project:
     folder: Path
     top: Path  # of the repository
     prefix: str  # from there to the project, "" or "services/digits/"
-    layers: tuple[Layer, ...]  # ours first
+    layers: tuple[Layer, ...]  # ours first; kits after it
+    fixed: tuple[str, ...]  # answers files of kits without a history, whose files stay as they are
 
 
 def open_project(folder: Path) -> Project:
@@ -55,10 +56,17 @@ def open_project(folder: Path) -> Project:
             f"{run_git(folder, '--version')} is too old.",
             f"Install git {'.'.join(map(str, OLDEST_GIT))} or newer, or run `copier update`.",
         )
-    layers = tuple(_layer(path) for path in _answers_files(folder))
+    first, *kits = (_layer(path) for path in _answers_files(folder))
+    if not first.commit:
+        raise ProjectError(
+            f"{folder / ANSWERS_FILE} names no release of a template: its files are nobody else's.",
+            "Make it anew with a released mlscaffold, elsewhere, and bring your changes there.",
+        )
     _check_repository(folder)
     top = Path(run_git(folder, "rev-parse", "--show-toplevel"))
-    return Project(folder, top, run_git(folder, "rev-parse", "--show-prefix"), layers)
+    prefix = run_git(folder, "rev-parse", "--show-prefix")
+    fixed = tuple(kit.answers_file for kit in kits if not kit.commit)
+    return Project(folder, top, prefix, (first, *(kit for kit in kits if kit.commit)), fixed)
 
 
 def _git_version(folder: Path) -> tuple[int, ...]:
@@ -74,13 +82,9 @@ def _answers_files(folder: Path) -> list[Path]:
 def _layer(path: Path) -> Layer:
     stored = read_mapping(path)
     source, commit = stored.get("_src_path"), stored.get("_commit")
-    if not isinstance(source, str) or not isinstance(commit, str):
-        raise ProjectError(
-            f"{path} names no release of a template: it was made from files that nobody else has.",
-            "Make it anew with a released mlscaffold, elsewhere, and bring your changes there.",
-        )
+    known = isinstance(source, str) and isinstance(commit, str)
     answers = {str(name): value for name, value in stored.items() if not str(name).startswith("_")}
-    return Layer(path.name, source, commit, answers)
+    return Layer(path.name, str(source), str(commit) if known else "", answers)
 
 
 def _check_repository(folder: Path) -> None:

@@ -4,11 +4,10 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import cast
 from unicodedata import normalize
 
-from jinja2 import TemplateError
 from pathspec import PathSpec
 
 from mlscaffold.catalogue import Answer, Answers, Catalogue, read
@@ -50,9 +49,9 @@ def render(
     excluded = _excluder(catalogue, context)
     files = {}
     for source in _sources(catalogue):
-        path = catalogue.evaluate(source.path, context)
-        if all(path.split("/")) and not excluded(path):
-            files[_inside(path)] = File(source.load(context), source.executable)
+        parts = [catalogue.evaluate(part, context) for part in source.path.split("/")]
+        if all(parts) and not excluded(path := _inside(parts)):
+            files[path] = File(source.load(context), source.executable)
     return dict(sorted(files.items()))
 
 
@@ -120,7 +119,7 @@ def _source(catalogue: Catalogue, path: Path, relative: str, suffix: str) -> Sou
     def load(context: dict[str, object]) -> bytes:
         try:
             return catalogue.environment.get_template(name).render(context).encode()
-        except (TemplateError, UnicodeError) as error:
+        except Exception as error:  # whatever a template calls can raise
             raise CatalogueError(f"{path} does not render: {type(error).__name__}: {error}.") from error
 
     return Source(relative.removesuffix(suffix), load, executable)
@@ -132,9 +131,10 @@ def _verbatim(path: Path) -> Callable[[dict[str, object]], bytes]:
     return lambda _context: content
 
 
-def _inside(path: str) -> str:
-    """Refuse a path that would lead out of the project."""
-    pure = PurePosixPath(path)
-    if pure.is_absolute() or ".." in pure.parts or "\\" in path:
-        raise CatalogueError(f"A template names the file {path!r}, which lies outside the project.")
-    return pure.as_posix()
+def _inside(parts: list[str]) -> str:
+    """Join the parts of a path; refuse one that would lead out of the project."""
+    if any(part in (".", "..") or "/" in part or "\\" in part for part in parts):
+        raise CatalogueError(
+            f"A template names the file {'/'.join(parts)!r}, which may lie outside the project."
+        )
+    return "/".join(parts)

@@ -8,12 +8,14 @@ from its files, and comparing files with a release takes no git.
 
 import hashlib
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from mlscaffold import __version__
 from mlscaffold.errors import MlscaffoldError
 
 SOURCE = "git+mlscaffold::default"
+TEMPLATE = ("copier.yml", "templates")  # what a release holds
 BUNDLE = Path(__file__).with_name("releases.bundle")
 SIGNATURE = "mlscaffold contributors <contributors@mlscaffold.invalid> 1767225600 +0000"  # 2026-01-01
 
@@ -65,11 +67,23 @@ def refs(bundle: Path) -> dict[str, str]:
 
 def template_tree(root: Path) -> str:
     """Compute the hash that git gives to the tree of `copier.yml` and `templates/` in `root`."""
-    entries = {"copier.yml": _blob(root / "copier.yml")}
-    templates = _tree(root / "templates")
-    if templates:
-        entries["templates"] = templates
+    return tree_hash(root, TEMPLATE)
+
+
+def tree_hash(root: Path, names: Iterable[str]) -> str:
+    """Compute the hash that git gives to a tree of these files and folders of `root`, without git."""
+    entries = {}
+    for name in names:
+        entry = _tree(root / name) if (root / name).is_dir() else _blob(root / name)
+        if entry:
+            entries[name] = entry
     return _tree_hash(entries).hex()
+
+
+def release_of(tree: str, bundle: Path) -> str:
+    """Find the release in a bundle that holds exactly this tree; nothing when there is none."""
+    found = (tag for tag, commit in releases(bundle).items() if commit == commit_hash(tree, tag))
+    return next(found, "")
 
 
 def commit_hash(tree: str, tag: str) -> str:

@@ -15,8 +15,12 @@ from packaging.version import InvalidVersion, Version
 from mlscaffold import __version__
 from mlscaffold.errors import CatalogueError, ProjectError, ToolError
 from mlscaffold.git import git, run_git
+from mlscaffold.installed import bundle_of
 from mlscaffold.source import BUNDLE, SOURCE, recorded_commit, template_root
 
+OWN = "git+mlscaffold::"
+# A template may come from a stranger: git asks for no password, and starts no program that an address names.
+ASK_NOTHING = {"GIT_TERMINAL_PROMPT": "0", "GIT_ALLOW_PROTOCOL": "file:git:http:https:ssh"}
 HOSTS = {"gh:": "https://github.com/", "gl:": "https://gitlab.com/"}  # Copier's short forms
 
 
@@ -42,18 +46,26 @@ class Templates:
         self.exits.close()
 
     def newest(self, source: str, than: str) -> str:
-        """The newest release of a source: of the finished ones, unless the project is at one that is not."""
+        """The newest release of a source; a finished one, unless the project is at one that is not.
+
+        Without releases it is the newest commit, as it is to Copier.
+        """
         versions = {tag: version for tag in self.releases(source) if (version := _version(tag))}
         early = _version(than)
         finished = [tag for tag, version in versions.items() if not version.is_prerelease]
         every = list(versions) if (early and early.is_prerelease) or not finished else finished
         if not every:
-            raise ProjectError(f"{source} has no release.", "Tag one there, such as v1.0.0.")
+            return run_git(self.repository(source), "rev-parse", "HEAD")
         return max(every, key=lambda tag: versions[tag])
 
     def check(self, source: str, tag: str) -> None:
-        """Refuse a release that the source does not have."""
+        """Refuse a release, or the hash of a commit, that the source does not have."""
         if tag in self.releases(source):
+            return
+        if (
+            source != SOURCE
+            and not git(self.repository(source), "rev-parse", "--verify", f"{tag}^{{commit}}").returncode
+        ):
             return
         known = ", ".join(self.releases(source)) or "none"
         if source != SOURCE:
@@ -69,9 +81,7 @@ class Templates:
     def _clone(self, source: str) -> Path:
         place = self.folder / f"{len(list(self.folder.iterdir()))}.git"
         address = str(self.bundle) if source == SOURCE else _address(source)
-        done = git(
-            self.folder, "clone", "--quiet", "--bare", "--", address, str(place), GIT_TERMINAL_PROMPT="0"
-        )
+        done = git(self.folder, "clone", "--quiet", "--bare", "--", address, str(place), **ASK_NOTHING)
         if done.returncode:
             reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
             raise ToolError(
@@ -84,9 +94,10 @@ class Templates:
             return template_root()
         self.check(source, tag)
         repository = self.repository(source)
-        packed = repository.with_suffix(f".{tag}.tar")
+        name = tag.replace("/", "_")
+        packed = repository.with_suffix(f".{name}.tar")
         run_git(repository, "archive", "--format=tar", f"--output={packed}", tag)
-        place = repository.with_suffix(f".{tag}")
+        place = repository.with_suffix(f".{name}")
         with tarfile.open(fileobj=io.BytesIO(packed.read_bytes())) as archive:
             for member in archive:
                 if not member.isreg() and not member.isdir():
@@ -101,6 +112,8 @@ def _address(source: str) -> str:
     for short, host in HOSTS.items():
         if source.startswith(short):
             return f"{host}{source.removeprefix(short)}.git"
+    if source.startswith(OWN):
+        return str(bundle_of(source.removeprefix(OWN)))  # the remote helper need not be on PATH
     return source.removeprefix("git+")
 
 

@@ -89,6 +89,8 @@ def show(plan: Plan) -> None:
             print(f"  {name}: {old} -> {new}{why}")
         for name in step.reset.keys() - step.changed.keys():
             print(f"  {name}: {step.layer.answers.get(name)} is dropped: {step.reset[name]}")
+    for name in plan.project.fixed:
+        print(f"{name}: made from a kit without a history; its files stay as they are")
     notes = dict.fromkeys(plan.conflicts, "  conflict: you and the template changed the same lines")
     notes |= dict.fromkeys(plan.dropped, f"  you edited it; the edit goes to {PATCH}")
     for path, kind in plan.files.items():

@@ -1,0 +1,246 @@
+"""Starter kits: a team's own defaults, the answers that it locks, and an overlay of its own files.
+
+A kit is a folder with a `kit.yml`. Its overlay is a second Copier template beside it: `copier.yml` and what
+its `_subdirectory` holds, with an answers file of its own, so that `copier update -a` and `mlscaffold update`
+bring it forward. Nothing of a kit is ever run, and nothing of it is written outside the project.
+"""
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from importlib.metadata import EntryPoint
+from pathlib import Path
+
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.version import Version
+
+from mlscaffold import __version__
+from mlscaffold.answers import read_mapping
+from mlscaffold.catalogue import Answer, Answers, Catalogue, plain, read
+from mlscaffold.errors import AnswerError, KitError, did_you_mean, short
+from mlscaffold.git import git
+from mlscaffold.installed import folder_of, installed_kits
+from mlscaffold.render import File, render
+from mlscaffold.source import BUNDLE, release_of, tree_hash
+from mlscaffold.templates import Templates
+
+FILE = "kit.yml"
+KEYS = ("name", "description", "mlscaffold", "defaults", "locks")
+
+# Settings of copier.yml that let a template run something, read elsewhere, or write elsewhere.
+REFUSED = (
+    "tasks",
+    "migrations",
+    "jinja_extensions",
+    "external_data",
+    "message_before_copy",
+    "secret_questions",
+)
+
+
+@dataclass(frozen=True)
+class Kit:
+    name: str
+    description: str
+    versions: str  # of mlscaffold that it was made for, such as ">=0.2,<0.3"
+    defaults: dict[str, Answer]
+    locks: dict[str, Answer]  # answers that nobody changes
+    folder: Path
+    source: str = ""  # where an update fetches the overlay, and the release that this is; nothing of
+    commit: str = ""  # both for a folder without history
+
+    @property
+    def has_overlay(self) -> bool:
+        return (self.folder / "copier.yml").is_file()
+
+    @property
+    def answers_file(self) -> str:
+        return f".copier-answers.{self.name}.yml"
+
+    def require_this_version(self) -> None:
+        """Refuse a kit that was made for other versions of mlscaffold."""
+        if not SpecifierSet(self.versions, prereleases=True).contains(Version(__version__)):
+            raise KitError(
+                f"The kit {self.name} was made for mlscaffold {self.versions}, and this is {__version__}.",
+                "Install a version that it names, or a newer kit.",
+            )
+
+    def refuse_changes(self, answers: Answers) -> None:
+        """Refuse answers that contradict what the kit locks."""
+        for name, locked in self.locks.items():
+            if name in answers and answers[name] != locked:
+                raise AnswerError(
+                    f"{name}={plain(answers[name])}: the kit {self.name} locks {name}={plain(locked)}.",
+                    "Leave it out, or use another kit.",
+                )
+
+    def own_defaults(self, catalogue: Catalogue) -> dict[str, Answer]:
+        """Its defaults for questions of ours; the others are for questions of its overlay."""
+        names = {question.name for question in catalogue.questions}
+        return {name: answer for name, answer in self.defaults.items() if name in names}
+
+    def overlay(self, answers: Answers, project: Mapping[str, File]) -> dict[str, File]:
+        """Render the kit's own files beside those of a project; refuses a poisoned kit."""
+        if not self.has_overlay:
+            return {}
+        refuse_what_is_unsafe(self.folder)
+        catalogue = read(self.folder)
+        known = {question.name for question in catalogue.questions}
+        every = self.defaults | dict(answers)
+        given = {name: answer for name, answer in every.items() if name in known}
+        if objections := catalogue.objections(given):
+            raise KitError(f"The kit {self.name} cannot be used: {'; '.join(objections.values())}")
+        files = render(given, self.folder, self.commit or None, self.source)
+        if self.answers_file not in files:
+            raise KitError(
+                f"The overlay of {self.name} writes no {self.answers_file}, so it could not be updated.",
+                f"Set `_answers_file: {self.answers_file}` in its copier.yml, and keep the file"
+                " `{{ _copier_conf.answers_file }}.jinja`.",
+            )
+        return apart(project, files, self.name)
+
+
+def read_kit(folder: Path, catalogue: Catalogue, source: str = "", commit: str = "") -> Kit:
+    """Read `kit.yml`; raises `KitError` for anything in it that cannot be meant."""
+    path = folder / FILE
+    if not path.is_file():
+        raise KitError(f"{folder} holds no {FILE}.", "`mlscaffold kit new FOLDER` starts a kit.")
+    content = {str(key): value for key, value in read_mapping(path).items()}
+    for key in content:
+        if key not in KEYS:
+            raise KitError(
+                f"{path}: {key!r} is no key of a kit.",
+                did_you_mean(key, KEYS) or f"There are {', '.join(KEYS)}.",
+            )
+    name, versions = str(content.get("name", "")), str(content.get("mlscaffold", ""))
+    if not name.replace("-", "").isalnum() or not name.isascii() or name != name.lower():
+        raise KitError(f"{path}: name is {short(name)}.", "Use lower case letters, digits and '-'.")
+    try:
+        SpecifierSet(versions)
+    except InvalidSpecifier:
+        raise KitError(
+            f"{path}: mlscaffold is {short(versions)}.", "Write versions such as '>=0.2,<0.3'."
+        ) from None
+    locks = _answers(content.get("locks"), path, "locks", [catalogue])
+    own = [read(folder)] if (folder / "copier.yml").is_file() and not unsafe(folder) else []
+    defaults = _answers(content.get("defaults"), path, "defaults", [catalogue, *own])
+    return Kit(
+        name, str(content.get("description", "")), versions, defaults | locks, locks, folder, source, commit
+    )
+
+
+def _answers(given: object, path: Path, key: str, catalogues: list[Catalogue]) -> dict[str, Answer]:
+    if given is None:
+        return {}
+    if not isinstance(given, dict):
+        raise KitError(f"{path}: {key} is no mapping.", "Write lines such as `framework: ignite`.")
+    answers: dict[str, Answer] = {}
+    for name, value in given.items():
+        owner = next((c for c in catalogues if any(q.name == name for q in c.questions)), catalogues[0])
+        try:
+            question = owner[str(name)]
+            answers[question.name] = question.check_type(value)
+        except AnswerError as error:
+            raise KitError(f"{path}: {key}: {error}") from error
+        if reason := question.unknown(answers[question.name]):
+            raise KitError(f"{path}: {key}: {name}: {reason}")
+    return answers
+
+
+def find_kit(reference: str, catalogue: Catalogue, templates: Templates) -> Kit:
+    """Find a kit by the name of an installed one, a folder, or a git address."""
+    known = installed_kits()
+    if entry := known.get(reference):
+        return installed_kit(entry, catalogue)
+    folder = Path(reference).expanduser()
+    if folder.is_dir():
+        return read_kit(folder.absolute(), catalogue, *_history(folder.absolute()))
+    if source := _git_address(reference):
+        commit = templates.newest(source, "")
+        return read_kit(templates.root(source, commit), catalogue, source, commit)
+    raise KitError(
+        f"{short(reference)} is no folder, no installed kit and no git address.",
+        did_you_mean(reference, known) or f"Installed are: {', '.join(known) or 'none'}.",
+    )
+
+
+def _git_address(reference: str) -> str:
+    """The address of a repository as Copier understands it; nothing for what is none."""
+    if reference.startswith(("git@", "git+", "gh:", "gl:")) or reference.endswith(".git"):
+        return reference
+    return f"git+{reference}" if "://" in reference else ""
+
+
+def installed_kit(entry: EntryPoint, catalogue: Catalogue) -> Kit:
+    """Read the kit of a package; it can be updated if its files are those of a release in its bundle."""
+    folder = folder_of(entry)
+    kit = read_kit(folder, catalogue)
+    if not kit.has_overlay:
+        return kit
+    commit = release_of(tree_hash(folder, released_names(folder)), folder / BUNDLE.name)
+    return replace(kit, source=f"git+mlscaffold::{entry.name}", commit=commit) if commit else kit
+
+
+def released_names(folder: Path) -> list[str]:
+    """What a release of a kit holds."""
+    return [FILE, "copier.yml", str(read_mapping(folder / "copier.yml").get("_subdirectory", ""))]
+
+
+def _history(folder: Path) -> tuple[str, str]:
+    """The address and commit of a kit that is a git work tree as committed; else nothing, and no update."""
+    top = git(folder, "rev-parse", "--show-toplevel")
+    if top.returncode or Path(top.stdout.strip()).resolve() != folder.resolve():
+        return "", ""
+    if git(folder, "status", "--porcelain").stdout.strip():
+        return "", ""
+    exact = git(folder, "describe", "--tags", "--exact-match")
+    commit = exact if not exact.returncode else git(folder, "rev-parse", "--verify", "HEAD")
+    return (str(folder), commit.stdout.strip()) if not commit.returncode else ("", "")
+
+
+def unsafe(folder: Path) -> str:
+    """Why the overlay in a folder is not to be rendered; nothing when it is safe."""
+    for path in _walk(folder):
+        if path.is_symlink():
+            return f"{path.relative_to(folder)} is a link, which could lead anywhere"
+        if not path.is_dir() and not path.is_file():
+            return f"{path.relative_to(folder)} is neither a file nor a folder"
+    document = read_mapping(folder / "copier.yml")
+    for name in REFUSED:
+        if f"_{name}" in document:
+            return f"copier.yml has _{name}: a kit runs nothing and reads nothing elsewhere"
+    inside = str(document.get("_subdirectory", ""))
+    if (
+        not inside
+        or Path(inside).is_absolute()
+        or ".." in Path(inside).parts
+        or not (folder / inside).is_dir()
+    ):
+        return (
+            f"copier.yml: _subdirectory is {short(inside)}; name the folder of the overlay, such as overlay"
+        )
+    return ""
+
+
+def refuse_what_is_unsafe(folder: Path) -> None:
+    if reason := unsafe(folder):
+        raise KitError(f"{folder}: {reason}.", "Nothing was written.")
+
+
+def apart(project: Mapping[str, File], overlay: dict[str, File], name: str) -> dict[str, File]:
+    """Return the files of an overlay; refuse those that are the project's or git's own."""
+    if both := sorted(project.keys() & overlay.keys()):
+        raise KitError(
+            f"{name}: both the project and the kit write {', '.join(both)}.", "Rename the kit's file."
+        )
+    for path in overlay:
+        if any(part.casefold().rstrip(". ") in (".git", "git~1") for part in path.split("/")):
+            raise KitError(f"{name}: the kit writes {path}, a file of git's own.", "Nothing was written.")
+    return overlay
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    for place, folders, names in os.walk(folder, followlinks=False):
+        if ".git" in folders and Path(place) == folder:
+            folders.remove(".git")
+        yield from (Path(place, name) for name in (*folders, *names))
