@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -158,7 +159,12 @@ ALONE = {
     "fp32 cosine, stops early": "--patience 1 --optim.lr 0",
     "fp32 cosine, ends within an epoch": "--max_steps 14 --optim.label_smoothing 0.1 --seed 3",
 }
-TOGETHER = {"fp32 cosine": "--optim.accumulate 3", "bf16 onecycle": "", "fp16 plateau": ""}
+TOGETHER = {
+    "fp32 cosine": "--optim.accumulate 3",
+    "bf16 onecycle": "",
+    "fp16 plateau": "",
+    "fp16 plateau, resumed": "--resume 'runs/fp16 plateau/checkpoints/step-00000020.pt'",  # its last epoch
+}
 
 
 def arguments_of_runs(strategy: str) -> dict[str, list[str]]:
@@ -166,7 +172,7 @@ def arguments_of_runs(strategy: str) -> dict[str, list[str]]:
     runs = {}
     for name, more in (ALONE if strategy == "single" else TOGETHER).items():
         precision, schedule = name.partition(",")[0].split()
-        runs[name] = f"{COMMON} --precision {precision} --optim.schedule {schedule} {more}".split()
+        runs[name] = shlex.split(f"{COMMON} --precision {precision} --optim.schedule {schedule} {more}")
     return runs
 
 

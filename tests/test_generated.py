@@ -36,8 +36,12 @@ TOOLS = {
     "ruff": ("pyproject.toml", "[tool.ruff]"),
 }
 # What tells that code is about a choice, where its value alone does not.
-WORDS = {"single": "", "ddp": "DistributedDataParallel|DDPStrategy|init_process_group|idist.initialize"}
 INCLUDED = {"export": {"fastapi", "litserve"}}  # choices that bring the one on the left with them
+WORDS = {
+    "single": "",
+    "ddp": "DistributedDataParallel|DDPStrategy",
+    "fsdp": "fully_shard|ModelParallelStrategy|DTensor",
+}
 NO_CODE = {".copier-answers.yml", "README.md"}
 SAME_WORD = {"precision"}  # any project can run in each; the answer is but the default
 

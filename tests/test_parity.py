@@ -52,7 +52,7 @@ def test_the_runs_that_are_compared_do_different_things(
     runs = short_runs(framework, strategy)
     losses = {name: tuple(metrics(run)["train/loss"]) for name, run in runs.items()}
     assert len(set(losses.values())) == len(losses)
-    assert all(len(values) > 5 for values in losses.values())
+    assert all(len(values) >= 5 for values in losses.values())
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)

@@ -13,7 +13,7 @@ PACKAGE = "src/my_project"
 SEAMS = {
     ("framework", "ignite"): "engine metrics parallel loggers checkpoint train",
     ("strategy", "ddp"): "parallel tests/test_processes.py",
-    ("strategy", "fsdp"): "parallel tests/test_processes.py",
+    ("strategy", "fsdp"): "parallel sharding tests/test_processes.py",
     ("precision", "bf16"): "config",
     ("precision", "fp16"): "config",
     ("loggers", "none"): "loggers",

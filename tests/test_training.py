@@ -16,6 +16,7 @@ from tensorboard.backend.event_processing.event_accumulator import (  # type: ig
 from tensorboard.plugins.hparams.plugin_data_pb2 import (  # type: ignore[import-untyped]
     HParamsPluginData,
 )
+from torch.utils._pytree import keystr, tree_flatten_with_path
 
 from tests.command import mlscaffold
 from tests.conftest import Say
@@ -193,6 +194,54 @@ def test_a_float16_checkpoint_holds_the_gradient_scaler(
         newest = max((run / "checkpoints").glob("step-*.pt"))
         scale = find_scale(torch.load(newest, weights_only=True))
         assert bool(scale) == name.startswith("fp16"), name
+
+
+def what_training_changes(checkpoint: Path) -> dict[str, object]:
+    """Weights, optimizer, schedule and scaler of a checkpoint, by where they are in it."""
+    state = torch.load(checkpoint, weights_only=True)
+    parts = {"state_dict", "optimizer_states", "lr_schedulers", "MixedPrecision"}  # Lightning's
+    parts |= {"model", "optimizer", "schedule", "scaler"}  # Ignite's
+    values, _ = tree_flatten_with_path({name: state[name] for name in parts & set(state)})
+    return {keystr(path): value for path, value in values}
+
+
+@pytest.mark.parametrize("strategy", PARALLEL)
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_a_run_of_several_processes_goes_on_as_if_it_had_not_stopped(
+    short_runs: ShortRuns, framework: str, strategy: str
+) -> None:
+    runs = short_runs(framework, strategy)
+    whole, resumed = (runs[f"fp16 plateau{name}"] for name in ("", ", resumed"))
+    states = [what_training_changes(run / "checkpoints/step-00000025.pt") for run in (whole, resumed)]
+    assert states[0].keys() == states[1].keys()
+    different = [name for name, value in states[0].items() if not same(value, states[1][name])]
+    assert not different
+    rows, again = ((run / "metrics.csv").read_text().splitlines()[1:] for run in (whole, resumed))
+    assert again == [row for row in rows if int(row.split(",")[0]) > 20]
+
+
+def same(ours: object, theirs: object) -> bool:
+    if isinstance(ours, torch.Tensor) and isinstance(theirs, torch.Tensor):
+        return torch.equal(ours, theirs)
+    return ours == theirs
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_sharded_states_are_saved_as_if_nothing_were_sharded(short_runs: ShortRuns, framework: str) -> None:
+    """So ddp, fsdp and one process can read what another has written."""
+    sharded, copied = (
+        what_training_changes(
+            short_runs(framework, strategy)["fp16 plateau"] / "checkpoints/step-00000025.pt"
+        )
+        for strategy in ("fsdp", "ddp")
+    )
+    assert form(sharded) == form(copied)
+
+
+def form(state: dict[str, object]) -> dict[str, object]:
+    """What a state holds, but for the values."""
+    tensors = {name: value for name, value in state.items() if isinstance(value, torch.Tensor)}
+    return dict.fromkeys(state) | {name: (value.shape, value.dtype) for name, value in tensors.items()}
 
 
 @pytest.mark.parametrize("strategy", PARALLEL)

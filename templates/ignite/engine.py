@@ -13,8 +13,9 @@ from . import objective
 from .config import Config
 from .data import Batch
 from .metrics import attach_metrics, mean_loss
+from .model import Net
 from .optim import build_optimizer, build_schedule
-from .parallel import distribute, no_sync
+from .parallel import distribute, distribute_optimizer, no_sync
 from .seeding import seed_for
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -29,9 +30,9 @@ class StepEvents(EventEnum):
 class Training:
     """What training steps use and change."""
 
-    def __init__(self, net: nn.Module, cfg: Config, total_steps: int) -> None:
+    def __init__(self, net: Net, cfg: Config, total_steps: int) -> None:
         self.model = distribute(net)
-        self.optimizer = build_optimizer(self.model, cfg.optim)
+        self.optimizer = distribute_optimizer(build_optimizer(self.model, cfg.optim))
         self.schedule = build_schedule(self.optimizer, cfg.optim, total_steps)
         self.scaler = torch.amp.GradScaler(idist.device().type, enabled=cfg.precision == "fp16")
         self.loss = mean_loss()  # since the last point of the curves

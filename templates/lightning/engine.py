@@ -6,29 +6,34 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.plugins.precision import MixedPrecision, Precision
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from . import objective
 from .config import Config
 from .data import Batch
 from .metrics import Validation, mean_loss
+from .model import Net
 from .optim import build_optimizer, build_schedule
+from .parallel import distribute
 from .processes import rank
 from .seeding import seed_for
 
 
 class Task(pl.LightningModule):
-    """Image classification with any network that returns logits [B, C]."""
+    """Image classification: the network returns logits [B, C]."""
 
     scores: dict[str, float]  # of the last validation, with the confusion matrix [C, C] they are made of
     confusion: Tensor
 
-    def __init__(self, net: nn.Module, cfg: Config, num_classes: int, total_steps: int) -> None:
+    def __init__(self, net: Net, cfg: Config, num_classes: int, total_steps: int) -> None:
         super().__init__()
         self.net, self.cfg, self.total_steps = net, cfg, total_steps
         self.train_loss = mean_loss()
         self.validation = Validation(num_classes)
+
+    def configure_model(self) -> None:
+        distribute(self.net, self.device_mesh)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         iteration = self.current_epoch * int(self.trainer.num_training_batches) + batch_idx + 1

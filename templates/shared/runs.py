@@ -78,9 +78,10 @@ class Best:
         if score <= self.score:
             return
         self.score = score
+        weights = net.state_dict()  # where they are sharded, all processes take part in this
         if rank() == 0:
             with replacing(self.out_dir / "best.pt") as temporary:
-                torch.save(net.state_dict(), temporary)
+                torch.save(weights, temporary)
             facts = {"schema": SCHEMA, "score": score, "step": step, "confusion": confusion.tolist()}
             about = {"classes": self.images.classes, "shape": self.images.shape}
             save_json(self.out_dir / "best.json", facts | about)

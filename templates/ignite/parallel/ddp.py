@@ -9,6 +9,7 @@ import torch
 from ignite import distributed as idist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.optim import Optimizer
 
 
 @contextmanager
@@ -31,6 +32,11 @@ def distribute(net: nn.Module) -> nn.Module:
     return DistributedDataParallel(
         net, device_ids=[idist.get_local_rank()] if torch.cuda.is_available() else None
     )
+
+
+def distribute_optimizer(optimizer: Optimizer) -> Optimizer:
+    """The optimizer as it is; every process has all of its state."""
+    return optimizer
 
 
 def no_sync(model: nn.Module) -> AbstractContextManager[None]:

@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from ignite import distributed as idist
 from torch import nn
+from torch.optim import Optimizer
 
 from .config import UserError
 from .processes import world_size
@@ -24,6 +25,11 @@ def process_group() -> Iterator[None]:
 def distribute(net: nn.Module) -> nn.Module:
     """Move the network to the device; what is returned trains it."""
     return net.to(idist.device())
+
+
+def distribute_optimizer(optimizer: Optimizer) -> Optimizer:
+    """The optimizer as it is; all of its state is here."""
+    return optimizer
 
 
 def no_sync(model: nn.Module) -> AbstractContextManager[None]:

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from pytorch_lightning.strategies import DDPStrategy
+from torch import nn
+from torch.distributed.device_mesh import DeviceMesh
 
 
 @contextmanager
@@ -37,3 +39,7 @@ def placement() -> dict[str, Any]:
         "devices": local,
         "num_nodes": dist.get_world_size() // local,
     }
+
+
+def distribute(net: nn.Module, mesh: DeviceMesh | None) -> None:
+    """Leave the network as it is; `DDPStrategy` copies it."""

@@ -5,6 +5,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch import nn
+from torch.distributed.device_mesh import DeviceMesh
 
 from .config import UserError
 from .processes import world_size
@@ -24,3 +26,7 @@ def process_group() -> Iterator[None]:
 def placement() -> dict[str, Any]:
     """The arguments of `Trainer` that say where it trains."""
     return {"accelerator": "cuda" if torch.cuda.is_available() else "cpu", "devices": 1}
+
+
+def distribute(net: nn.Module, mesh: DeviceMesh | None) -> None:
+    """Nothing to spread, with one process."""

@@ -1,0 +1,75 @@
+"""Weights and optimizer states of which each process holds a part, and how they are saved and loaded whole.
+
+A `state_dict` looks as if nothing were sharded: names and shapes are the same for any number of processes.
+They all take part in making one; the first, which writes it, gets the tensors, the others get none. Of one
+that is loaded, each process keeps its own part.
+"""
+
+from typing import Any
+
+from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.optim import Optimizer
+
+from .model import Net
+from .processes import rank
+
+
+def shard(net: Net, mesh: DeviceMesh) -> None:
+    """Leave each process a part of every weight; one block at a time is whole, while it computes."""
+    model: nn.Module = net
+    for module in (*net.blocks, model):
+        fully_shard(module, mesh=mesh)
+    model.register_state_dict_post_hook(_gather_weights)
+    model.register_load_state_dict_pre_hook(_shard_weights)
+
+
+def shard_states(optimizer: Optimizer) -> None:
+    """Save and load the states of an optimizer, which has the weights of a sharded network, whole."""
+    optimizer.register_state_dict_post_hook(_gather_states)
+    optimizer.register_load_state_dict_pre_hook(_shard_states)
+
+
+def _gather_weights(net: nn.Module, state: dict[str, Any], prefix: str, *args: Any) -> None:
+    for name in [name for name in state if name.startswith(prefix)]:
+        _gather(state, name)
+
+
+def _shard_weights(net: nn.Module, state: dict[str, Any], prefix: str, *args: Any) -> None:
+    for name, weight in net.named_parameters(prefix.removesuffix(".")):
+        if name in state:
+            state[name] = _part(state[name], weight)
+
+
+def _gather_states(optimizer: Optimizer, state: dict[str, Any]) -> None:
+    state["state"] = {number: dict(values) for number, values in state["state"].items()}
+    for values in state["state"].values():
+        for name in list(values):
+            _gather(values, name)
+
+
+def _shard_states(optimizer: Optimizer, state: dict[str, Any]) -> dict[str, Any]:
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    parts = {
+        number: {name: _part(value, weights[number]) for name, value in values.items()}
+        for number, values in state["state"].items()
+    }
+    return {**state, "state": parts}
+
+
+def _gather(state: dict[str, Any], name: str) -> None:
+    if isinstance(value := state[name], DTensor):
+        whole = value.full_tensor()
+        if rank() == 0:
+            state[name] = whole.cpu()
+        else:
+            del state[name]  # so that memory holds one whole model a run, not one a process
+
+
+def _part(value: Tensor, weight: Tensor) -> Tensor:
+    """This process's part of a whole weight, or of what the optimizer knows of one."""
+    if isinstance(weight, DTensor) and value.shape == weight.shape:
+        return distribute_tensor(value, weight.device_mesh, weight.placements, src_data_rank=None)
+    return value
