@@ -28,7 +28,13 @@ MOST_OF_SERVING = 500  # that serving=fastapi adds
 MOST_LINES = 39  # of a function
 
 # A name that brings in a distribution which its own import does not name.
-BEHIND = {"TensorBoardLogger": "tensorboard", "TensorboardLogger": "tensorboard"}
+BEHIND = {
+    "MLFlowLogger": "mlflow",
+    "TensorBoardLogger": "tensorboard",
+    "TensorboardLogger": "tensorboard",
+    "WandBLogger": "wandb",
+    "WandbLogger": "wandb",
+}
 # What a project runs rather than imports, and where it is set up.
 TOOLS = {
     "mypy": ("pyproject.toml", "[tool.mypy]"),

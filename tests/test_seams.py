@@ -16,8 +16,14 @@ SEAMS = {
     ("strategy", "fsdp"): "parallel sharding tests/test_processes.py",
     ("precision", "bf16"): "config",
     ("precision", "fp16"): "config",
-    ("loggers", "none"): "loggers",
     ("serving", "export"): "export exported tests/test_export.py",
+    ("loggers", "none"): "loggers pictures",
+    ("loggers", "mlflow"): "loggers mlflow_run",
+    ("loggers", "wandb"): "loggers wandb_run",
+    ("loggers", "tensorboard,mlflow"): "loggers mlflow_run",
+    ("loggers", "tensorboard,wandb"): "loggers wandb_run",
+    ("loggers", "mlflow,wandb"): "loggers mlflow_run wandb_run",
+    ("loggers", "tensorboard,mlflow,wandb"): "loggers mlflow_run wandb_run",
 }
 
 SWITCHES = [

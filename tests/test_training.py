@@ -10,17 +10,12 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from tensorboard.backend.event_processing.event_accumulator import (  # type: ignore[import-untyped]
-    EventAccumulator,
-)
-from tensorboard.plugins.hparams.plugin_data_pb2 import (  # type: ignore[import-untyped]
-    HParamsPluginData,
-)
 from torch.utils._pytree import keystr, tree_flatten_with_path
 
 from tests.command import mlscaffold
 from tests.conftest import Say
-from tests.projects import FRAMEWORKS, PARALLEL, STRATEGIES, Project, ShortRuns
+from tests.projects import FRAMEWORKS, PARALLEL, STRATEGIES, Project, ShortRuns, by_framework
+from tests.readers import READERS, MLflow, Wandb, pixels
 
 DTYPES = {"fp32": "torch.float32", "bf16": "torch.bfloat16", "fp16": "torch.float16"}
 MOST_CPU = 60  # seconds of a default run: half a minute on two cores
@@ -50,11 +45,12 @@ def new(folder: Path, *flags: str) -> Project:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> GetTrained:
-    """Train a new project of a framework, once."""
+    """Train a new project of a framework, with all loggers at once, once."""
 
     @cache
     def train(framework: str) -> Trained:
-        project = new(tmp_path_factory.mktemp(framework), "--framework", framework)
+        flags = ("--framework", framework, "--loggers", ",".join(READERS))
+        project = new(tmp_path_factory.mktemp(framework), *flags)
         begin = cpu_seconds()
         project.run("-m", f"{project.package}.train")
         return Trained(project, cpu_seconds() - begin)
@@ -68,32 +64,8 @@ def cpu_seconds() -> float:
     return times.children_user + times.children_system
 
 
-def read_events(run: Path) -> EventAccumulator:
-    """Read a run as TensorBoard does."""
-    events = EventAccumulator(str(run / "tensorboard"), size_guidance={"scalars": 0})
-    events.Reload()
-    return events
-
-
-def scalars(run: Path) -> dict[str, list[tuple[int, float]]]:
-    events = read_events(run)
-    return {
-        name: [(event.step, event.value) for event in events.Scalars(name)]
-        for name in sorted(events.Tags()["scalars"])
-    }
-
-
-def hyperparameters(run: Path) -> dict[str, object]:
-    """What TensorBoard's page of hyperparameters shows."""
-    metadata = read_events(run).summary_metadata
-    assert "_hparams_/session_start_info" in metadata, "TensorBoard finds no hyperparameters"
-    content = metadata["_hparams_/session_start_info"].plugin_data.content
-    values = HParamsPluginData.FromString(content).session_start_info.hparams
-    return {name: getattr(value, value.WhichOneof("kind")) for name, value in values.items()}
-
-
 def settings(run: Path) -> dict[str, object]:
-    """The settings in `config.yaml`, by dotted name; TensorBoard has no value for none."""
+    """The settings in `config.yaml`, by dotted name, but for none, which TensorBoard has no value for."""
 
     def flat(tree: dict[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
         for name, value in tree.items():
@@ -132,10 +104,11 @@ def test_the_best_weights_load_where_only_torch_is(trained: GetTrained, framewor
     assert not [name for name in names if name.startswith(("net.", "module.", "_orig_mod."))]
 
 
-@pytest.mark.parametrize("framework", FRAMEWORKS)
-def test_tensorboard_shows_the_curves_of_metrics_csv(trained: GetTrained, framework: str) -> None:
+@pytest.mark.parametrize("logger", READERS)
+@by_framework(12)
+def test_a_logger_shows_the_curves_of_metrics_csv(trained: GetTrained, framework: str, logger: str) -> None:
     run = trained(framework).run
-    shown = scalars(run)
+    shown = READERS[logger](run).curves()
     assert list(shown) == METRICS
     rows = [row.split(",") for row in (run / "metrics.csv").read_text().splitlines()[1:]]
     for name in METRICS:
@@ -145,21 +118,83 @@ def test_tensorboard_shows_the_curves_of_metrics_csv(trained: GetTrained, framew
         assert [value for _, value in shown[name]] == pytest.approx(values, rel=1e-5)  # written with 6 digits
 
 
-@pytest.mark.parametrize("framework", FRAMEWORKS)
-def test_tensorboard_shows_every_setting_of_the_run(trained: GetTrained, framework: str) -> None:
+@pytest.mark.parametrize("logger", READERS)
+@by_framework(12, 16)
+def test_a_logger_shows_every_setting_of_the_run(trained: GetTrained, framework: str, logger: str) -> None:
     run = trained(framework).run
-    assert hyperparameters(run) == settings(run)
+    shown = {
+        name: value for name, value in READERS[logger](run).hyperparameters().items() if str(value) != "None"
+    }
+    assert shown == {
+        name: str(value) if logger == "mlflow" else value for name, value in settings(run).items()
+    }
 
 
-def test_tensorboard_shows_the_same_curves_for_every_framework(trained: GetTrained) -> None:
-    first, *others = (scalars(trained(framework).run) for framework in FRAMEWORKS)
+@pytest.mark.parametrize("logger", READERS)
+@by_framework(12)
+def test_a_logger_shows_the_pictures_of_the_run(trained: GetTrained, framework: str, logger: str) -> None:
+    run = trained(framework).run
+    shown = READERS[logger](run).pictures()
+    assert set(shown) == {"confusion", "curves"}
+    for name, picture in shown.items():
+        assert (picture == pixels(run / f"{name}.png")).all()
+
+
+@pytest.mark.parametrize("logger", READERS)
+def test_a_logger_shows_the_same_curves_for_every_framework(trained: GetTrained, logger: str) -> None:
+    first, *others = (READERS[logger](trained(framework).run).curves() for framework in FRAMEWORKS)
     assert all(other == first for other in others)
+
+
+FAIL_AND_GO_ON = """
+from dataclasses import replace
+from pathlib import Path
+
+from my_digits import parallel, train
+from my_digits.config import Config
+from my_digits.model import ModelConfig
+from my_digits.processes import rank
+
+def fail(epoch, score):
+    if epoch == 2:
+        raise RuntimeError("enough")
+
+cfg = Config(epochs=3, num_threads=1, log_every=2, model=ModelConfig(width=8))
+with parallel.process_group():
+    try:
+        train.run(cfg, fail)
+    except RuntimeError as error:
+        assert str(error) == "enough"
+    if rank() == 0:
+        from mlflow import MlflowClient
+        run_id = Path("runs/default/mlflow-run-id.txt").read_text().strip()
+        print(MlflowClient("sqlite:///runs/default/mlflow.db").get_run(run_id).info.status)
+    train.run(replace(cfg, resume="auto"))
+"""
+
+
+@by_framework(12)
+def test_the_first_process_alone_logs_and_an_error_and_a_resume_lose_nothing(
+    tmp_path: Path, framework: str
+) -> None:
+    project = new(tmp_path, "--framework", framework, "--ddp", "--loggers", ",".join(READERS))
+    (project.folder / "script.py").write_text(FAIL_AND_GO_ON)
+    done = project.start("script.py", processes=2)
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    assert "FAILED" in done.stdout.splitlines()
+    run = project.folder / "runs/default"
+    rows = [row.split(",") for row in (run / "metrics.csv").read_text().splitlines()[1:]]
+    written = {(row[2], int(row[0])) for row in rows}
+    for reader in READERS.values():
+        curves = reader(run).curves()
+        assert {(name, step) for name, points in curves.items() for step, _ in points} == written
+    assert MLflow(run).status == "FINISHED"
+    assert Wandb(run).exit_codes == [1, 0]
 
 
 def test_a_run_folder_holds_the_same_files_in_every_framework(trained: GetTrained) -> None:
     first, *others = (
-        {path.relative_to(run).as_posix() for path in run.rglob("*") if "tfevents" not in path.name}
-        for run in (trained(framework).run for framework in FRAMEWORKS)
+        {path.name for path in run.iterdir()} for run in (trained(framework).run for framework in FRAMEWORKS)
     )
     assert all(other == first for other in others)
     files = {"config.yaml", "metrics.csv", "best.pt", "best.json", "curves.png", "confusion.png"}

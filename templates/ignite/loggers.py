@@ -1,8 +1,8 @@
 """Where metrics go: files, and the terminal."""
 
 import sys
-from collections.abc import Mapping
-from typing import Protocol
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 
 from ignite import distributed as idist
 from ignite.engine import Engine, Events
@@ -11,27 +11,34 @@ from ignite.handlers import (
     #: if "tensorboard" in loggers
     TensorboardLogger,
     #: endif
+    #: if "wandb" in loggers
+    WandBLogger,
+    #: endif
 )
 from tqdm import tqdm
 
+from . import (
+    #: if "mlflow" in loggers
+    mlflow_run,
+    #: endif
+    #: if loggers
+    pictures,
+    #: endif
+    runs,
+    #: if "wandb" in loggers
+    wandb_run,
+    #: endif
+)
 from .config import Config
 from .engine import StepEvents, Training, num_steps
-from .runs import MetricsFile, progress_line
-
-
-class Logger(Protocol):
-    """What every destination of metrics can do; only the first process has any."""
-
-    def log_metrics(self, metrics: Mapping[str, float], step: int) -> None: ...
-
-    def close(self) -> None: ...
 
 
 #: if "tensorboard" in loggers
-class TensorBoardLogger:
+class TensorBoard(runs.Sink):
     """Event files in `tensorboard/`."""
 
     def __init__(self, cfg: Config) -> None:
+        self.out_dir = cfg.out_dir
         self.logger = TensorboardLogger(log_dir=cfg.out_dir / "tensorboard")
         self.logger.writer.add_hparams(cfg.flat(), {}, run_name=".")
 
@@ -39,25 +46,77 @@ class TensorBoardLogger:
         for name, value in metrics.items():
             self.logger.writer.add_scalar(name, value, step)
 
-    def close(self) -> None:
+    def __exit__(self, *error: object) -> None:
+        for name, picture in pictures.load_pictures(self.out_dir).items():
+            self.logger.writer.add_image(name, picture, dataformats="HWC")
         self.logger.close()
 
 
 #: endif
-def build_loggers(cfg: Config, metrics_file: MetricsFile) -> list[Logger]:
-    """Every logger of the project, in the first process only."""
+#: if "mlflow" in loggers
+class MLflow(runs.Sink):
+    """A run in `mlflow.db`, or on the server that MLFLOW_TRACKING_URI names.
+
+    Ignite's own handler cannot go on in an earlier run, nor end one as failed; MLflow's client can.
+    """
+
+    def __init__(self, cfg: Config) -> None:
+        self.out_dir = cfg.out_dir
+        self.client, self.run_id = mlflow_run.open_run(cfg)
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
+        for name, value in metrics.items():
+            self.client.log_metric(self.run_id, name, value, step=step)
+
+    def __exit__(self, failed: object, *error: object) -> None:
+        for name, picture in pictures.load_pictures(self.out_dir).items():
+            self.client.log_image(self.run_id, picture, f"{name}.png")
+        self.client.set_terminated(self.run_id, "FAILED" if failed else "FINISHED")
+
+
+#: endif
+#: if "wandb" in loggers
+class Wandb(runs.Sink):
+    """A run in `wandb/`, and in your account if you have one."""
+
+    def __init__(self, cfg: Config) -> None:
+        self.out_dir = cfg.out_dir
+        wandb_run.open_run(cfg)
+        self.logger = WandBLogger(init=False)
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
+        self.logger.log({**metrics, wandb_run.STEP: step})
+
+    def __exit__(self, failed: object, *error: object) -> None:
+        for name, picture in pictures.load_pictures(self.out_dir).items():
+            self.logger.log({name: [self.logger.Image(picture)]})
+        self.logger.finish(exit_code=1 if failed else 0)
+
+
+#: endif
+@contextmanager
+def open_loggers(cfg: Config, metrics_file: runs.MetricsFile) -> Iterator[list[runs.Sink]]:
+    """Every logger of the project, with the hyperparameters, in the first process only."""
     if idist.get_rank() > 0:
-        return []
-    return [
-        metrics_file,
-        #: if "tensorboard" in loggers
-        TensorBoardLogger(cfg),
-        #: endif
-    ]
+        yield []
+        return
+    with ExitStack() as stack:
+        yield [
+            stack.enter_context(metrics_file),
+            #: if "tensorboard" in loggers
+            stack.enter_context(TensorBoard(cfg)),
+            #: endif
+            #: if "mlflow" in loggers
+            stack.enter_context(MLflow(cfg)),
+            #: endif
+            #: if "wandb" in loggers
+            stack.enter_context(Wandb(cfg)),
+            #: endif
+        ]
 
 
 def attach_loggers(
-    loggers: list[Logger], trainer: Engine, evaluator: Engine, training: Training, cfg: Config
+    loggers: list[runs.Sink], trainer: Engine, evaluator: Engine, training: Training, cfg: Config
 ) -> None:
     """Send loss and learning rate every `log_every` steps, and the scores after each epoch."""
 
@@ -76,7 +135,7 @@ def attach_loggers(
         scores = {name: value for name, value in evaluator.state.metrics.items() if name.startswith("val/")}
         log(scores)
         if idist.get_rank() == 0:
-            tqdm.write(progress_line(trainer.state.epoch, num_steps(trainer), scores))
+            tqdm.write(runs.progress_line(trainer.state.epoch, num_steps(trainer), scores))
 
     if idist.get_rank() == 0 and sys.stderr.isatty():
         ProgressBar(persist=False).attach(trainer)

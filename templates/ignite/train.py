@@ -18,13 +18,13 @@ from .checkpoint import attach_checkpoints, load_state
 from .config import Config, parse, plain_errors
 from .data import Batch, Images, TrainBatches, build_loaders, load_images
 from .engine import StepEvents, Training, build_evaluator, build_trainer, num_steps
-from .loggers import Logger, attach_loggers, build_loggers
+from .loggers import attach_loggers, open_loggers
 from .model import Net
 from .objective import MONITOR
 from .optim import steps_per_epoch, total_steps
 from .parallel import process_group
 from .processes import rank
-from .runs import Best, MetricsFile, find_checkpoint, finish, finished_score, start
+from .runs import Best, MetricsFile, Sink, find_checkpoint, finish, finished_score, start
 
 Loaders = tuple[DataLoader[Batch], DataLoader[Batch]]  # to train on, to validate with
 Report = Callable[[int, float], None]
@@ -51,21 +51,17 @@ def run(cfg: Config, report: Report | None = None) -> float:
         return score
     start(cfg, step)
 
-    loggers = build_loggers(cfg, MetricsFile(cfg.out_dir, steps_per_epoch(cfg, len(train_loader))))
-    try:
+    with open_loggers(cfg, MetricsFile(cfg.out_dir, steps_per_epoch(cfg, len(train_loader)))) as loggers:
         trainer, state = assemble(net, images, (train_loader, val_loader), loggers, cfg, report)
         if saved:
             Checkpoint.load_objects(state, saved)
         if step < goal:
             trainer.run(train_loader, max_epochs=cfg.epochs)
-    finally:
-        for logger in loggers:
-            logger.close()
-    return finish(cfg, goal)
+        return finish(cfg, goal)
 
 
 def assemble(
-    net: Net, images: Images, loaders: Loaders, loggers: list[Logger], cfg: Config, report: Report | None
+    net: Net, images: Images, loaders: Loaders, loggers: list[Sink], cfg: Config, report: Report | None
 ) -> tuple[Engine, dict[str, Any]]:
     """The trainer with all that happens around its steps, and the state that its checkpoints hold."""
     train_loader, val_loader = loaders

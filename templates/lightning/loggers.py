@@ -1,49 +1,125 @@
 """Where metrics go: files, and the terminal."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.loggers import (
     Logger,
+    #: if "mlflow" in loggers
+    MLFlowLogger,
+    #: endif
     #: if "tensorboard" in loggers
     TensorBoardLogger,
     #: endif
+    #: if "wandb" in loggers
+    WandbLogger,
+    #: endif
 )
-from pytorch_lightning.utilities import rank_zero_only
 
+from . import (
+    #: if "mlflow" in loggers
+    mlflow_run,
+    #: endif
+    #: if loggers
+    pictures,
+    #: endif
+    runs,
+    #: if "wandb" in loggers
+    wandb_run,
+    #: endif
+)
 from .config import Config
 from .engine import Task
-from .runs import MetricsFile, progress_line
+from .processes import rank
 
 
-class CsvLogger(Logger):
-    """Lightning's interface to `metrics.csv`; the hyperparameters are beside it, in `config.yaml`."""
+class RunLogger(Logger, AbstractContextManager["RunLogger"]):
+    """A logger that is open for as long as the run, which draws its pictures when `fit` has ended."""
 
-    name = "metrics.csv"
+    def finalize(self, status: str = "success") -> None:
+        """`fit` calls this at its end."""
+
+    def __exit__(self, failed: object, *error: object) -> None:
+        super().finalize("failed" if failed else "success")
+
+
+class SinkLogger(RunLogger):
+    """Lightning's interface to a sink of ours, such as `metrics.csv`, which has `config.yaml` beside it."""
+
+    name = ""
     version = ""
 
-    def __init__(self, file: MetricsFile) -> None:
+    def __init__(self, sink: runs.Sink) -> None:
         super().__init__()
-        self.file = file
+        self.sink = sink
 
-    @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        self.file.log_metrics(metrics, step or 0)
+        self.sink.log_metrics(metrics, step or 0)
 
     def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
         """Nothing to do."""
 
+    def __exit__(self, *error: object) -> None:
+        self.sink.__exit__(*error)
+
 
 #: if "tensorboard" in loggers
-class TensorBoard(TensorBoardLogger):
+class TensorBoard(RunLogger, TensorBoardLogger):
     """Event files in `tensorboard/`; Lightning's own logger writes hyperparameters only with a score."""
+
+    def __init__(self, cfg: Config) -> None:
+        super().__init__(cfg.out_dir, name="", version="tensorboard")
+        self.out_dir = cfg.out_dir
 
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
         self.experiment.add_hparams(params, {}, run_name=".")
 
     def save(self) -> None:
         self.experiment.flush()  # and no hparams.yaml, which would say what config.yaml says
+
+    def __exit__(self, *error: object) -> None:
+        for name, picture in pictures.load_pictures(self.out_dir).items():
+            self.experiment.add_image(name, picture, dataformats="HWC")
+        super().__exit__(*error)
+
+
+#: endif
+#: if "mlflow" in loggers
+class MLflow(RunLogger, MLFlowLogger):
+    """A run in `mlflow.db`, or on the server that MLFLOW_TRACKING_URI names."""
+
+    def __init__(self, cfg: Config) -> None:
+        client, run_id = mlflow_run.open_run(cfg)
+        super().__init__(tracking_uri=client.tracking_uri, run_id=run_id)
+        self.out_dir = cfg.out_dir
+
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
+        """`open_run` has sent them."""
+
+    def __exit__(self, *error: object) -> None:
+        for name, picture in pictures.load_pictures(self.out_dir).items():
+            self.experiment.log_image(self.run_id, picture, f"{name}.png")
+        super().__exit__(*error)
+
+
+#: endif
+#: if "wandb" in loggers
+class Wandb(RunLogger, WandbLogger):
+    """A run in `wandb/`, and in your account if you have one."""
+
+    def __init__(self, cfg: Config) -> None:
+        super().__init__(experiment=wandb_run.open_run(cfg))
+        self.out_dir = cfg.out_dir
+
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
+        """`open_run` has sent them."""
+
+    def __exit__(self, failed: object, *error: object) -> None:
+        for name, picture in pictures.load_pictures(self.out_dir).items():
+            self.log_image(name, [picture])
+        self.experiment.finish(exit_code=1 if failed else 0)
 
 
 #: endif
@@ -69,20 +145,31 @@ class LogMetrics(pl.Callback):
     def on_validation_end(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
         assert isinstance(task, Task)
         _log(trainer, task.scores)
-        task.print(progress_line(trainer.current_epoch + 1, trainer.global_step, task.scores))
+        task.print(runs.progress_line(trainer.current_epoch + 1, trainer.global_step, task.scores))
 
 
-def build_loggers(cfg: Config, metrics_file: MetricsFile) -> list[Logger]:
-    """Every logger of the project, with the hyperparameters."""
-    loggers: list[Logger] = [
-        CsvLogger(metrics_file),
-        #: if "tensorboard" in loggers
-        TensorBoard(cfg.out_dir, name="", version="tensorboard"),
-        #: endif
-    ]
-    for logger in loggers:
-        logger.log_hyperparams(cfg.flat())
-    return loggers
+@contextmanager
+def open_loggers(cfg: Config, metrics_file: runs.MetricsFile) -> Iterator[list[RunLogger]]:
+    """Every logger of the project, with the hyperparameters, in the first process only."""
+    if rank() > 0:
+        yield []
+        return
+    with ExitStack() as stack:
+        loggers: list[RunLogger] = [
+            stack.enter_context(SinkLogger(metrics_file)),
+            #: if "tensorboard" in loggers
+            stack.enter_context(TensorBoard(cfg)),
+            #: endif
+            #: if "mlflow" in loggers
+            stack.enter_context(MLflow(cfg)),
+            #: endif
+            #: if "wandb" in loggers
+            stack.enter_context(Wandb(cfg)),
+            #: endif
+        ]
+        for logger in loggers:
+            logger.log_hyperparams(cfg.flat())
+        yield loggers
 
 
 def _log(trainer: pl.Trainer, metrics: Mapping[str, float]) -> None:

@@ -17,7 +17,7 @@ from .checkpoint import Files, KeepBest, build_checkpoint, completed_steps
 from .config import Config, parse, plain_errors
 from .data import Images, build_loaders, load_images
 from .engine import Task, build_precision
-from .loggers import LogMetrics, build_loggers
+from .loggers import LogMetrics, RunLogger, open_loggers
 from .model import Net
 from .objective import MONITOR
 from .optim import steps_per_epoch, total_steps
@@ -67,23 +67,30 @@ def run(cfg: Config, report: Report | None = None) -> float:
         return score
     start(cfg, step)
 
-    trainer = pl.Trainer(
+    with open_loggers(cfg, MetricsFile(cfg.out_dir, steps_per_epoch(cfg, len(train_loader)))) as loggers:
+        trainer = build_trainer(cfg, images, loggers, report)
+        if step < goal:
+            task = Task(net, cfg, len(images.classes), goal)
+            trainer.fit(task, train_loader, val_loader, ckpt_path=checkpoint)
+        return finish(cfg, goal)
+
+
+def build_trainer(cfg: Config, images: Images, loggers: list[RunLogger], report: Report | None) -> pl.Trainer:
+    """The loop around the steps."""
+    return pl.Trainer(
         **placement(),
         plugins=[build_precision(cfg), Files()],
         max_epochs=cfg.epochs,
         gradient_clip_val=cfg.optim.grad_clip,
         accumulate_grad_batches=cfg.optim.accumulate,
         callbacks=build_callbacks(cfg, images, report),
-        logger=build_loggers(cfg, MetricsFile(cfg.out_dir, steps_per_epoch(cfg, len(train_loader)))),
+        logger=loggers,
         log_every_n_steps=cfg.log_every,
         num_sanity_val_steps=0,
         use_distributed_sampler=False,  # the loaders share the samples out themselves
         enable_progress_bar=sys.stderr.isatty(),
         enable_model_summary=False,
     )
-    if step < goal:
-        trainer.fit(Task(net, cfg, len(images.classes), goal), train_loader, val_loader, ckpt_path=checkpoint)
-    return finish(cfg, goal)
 
 
 def build_callbacks(cfg: Config, images: Images, report: Report | None) -> list[pl.Callback]:

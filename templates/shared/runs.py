@@ -2,7 +2,9 @@
 
 import json
 import math
+from abc import abstractmethod
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +96,17 @@ class Best:
             self.score = state["score"]
 
 
-class MetricsFile:
+class Sink(AbstractContextManager["Sink"]):
+    """Where metrics go, for as long as the run lasts; only the first process has any."""
+
+    @abstractmethod
+    def log_metrics(self, metrics: Mapping[str, float], step: int) -> None: ...
+
+    def __exit__(self, failed: object, *error: object) -> None:
+        """The run has ended, or `failed` says that it has not; most sinks have nothing to close."""
+
+
+class MetricsFile(Sink):
     """`metrics.csv`, a row a value: step, epoch (from 1), name, value."""
 
     def __init__(self, out_dir: Path, steps_per_epoch: int = 1) -> None:
@@ -116,9 +128,6 @@ class MetricsFile:
         self.path.write_text(
             "".join(",".join(row) + "\n" for row in [["step", "epoch", "name", "value"], *rows])
         )
-
-    def close(self) -> None:
-        """The file is open only while a row is written."""
 
 
 def progress_line(epoch: int, step: int, metrics: Mapping[str, float]) -> str:

@@ -1,0 +1,46 @@
+"""The run in MLflow: where it is kept, and how one that is resumed goes on in it."""
+
+import logging
+import os
+
+from mlflow import MlflowClient, MlflowException
+from mlflow.entities import Param
+
+from .config import Config
+
+
+def open_run(cfg: Config) -> tuple[MlflowClient, str]:
+    """The store and the id of this run in it, with the hyperparameters.
+
+    The store is the run folder's own `mlflow.db`, unless MLFLOW_TRACKING_URI names another.
+    """
+    logging.getLogger("mlflow").setLevel(logging.WARNING)  # it would tell about every table it makes
+    uri, artifacts = os.environ.get("MLFLOW_TRACKING_URI"), None
+    if not uri:
+        uri = f"sqlite:///{(cfg.out_dir / 'mlflow.db').as_posix()}"
+        artifacts = (cfg.out_dir / "mlruns").absolute().as_uri()
+    client = MlflowClient(uri)
+    note = cfg.out_dir / "mlflow-run-id.txt"
+    run_id = note.read_text().strip() if note.exists() else ""
+    if not run_id or not _reopen(client, run_id):
+        run_id = _create(client, cfg, artifacts)
+        note.write_text(f"{run_id}\n")
+    return client, run_id
+
+
+def _reopen(client: MlflowClient, run_id: str) -> bool:
+    """Mark a run as running again; its parameters stay those of its first start, as MLflow changes none."""
+    try:
+        client.update_run(run_id, status="RUNNING")
+    except MlflowException:  # the store is not that of the first start, or somebody deleted the run
+        return False
+    return True
+
+
+def _create(client: MlflowClient, cfg: Config, artifacts: str | None) -> str:
+    name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or str(__package__)
+    found = client.get_experiment_by_name(name)
+    experiment_id = found.experiment_id if found else client.create_experiment(name, artifacts)
+    run_id: str = client.create_run(experiment_id, run_name=cfg.out_dir.name).info.run_id
+    client.log_batch(run_id, params=[Param(key, str(value)) for key, value in cfg.flat().items()])
+    return run_id
