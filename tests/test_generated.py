@@ -86,8 +86,14 @@ def imported_by(source: str) -> frozenset[str]:
         elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
             modules.add(node.module.partition(".")[0])
             names |= {alias.name for alias in node.names}
-    direct = {canonicalize_name(owner) for module in modules for owner in owners().get(module, [])}
+    direct = {name for module in modules for name in owners_of(module)}
     return frozenset(direct | {BEHIND[name] for name in names & set(BEHIND)})
+
+
+def owners_of(module: str) -> set[str]:
+    """The distribution of the same name, where several share a module; else all of them."""
+    found = {canonicalize_name(owner) for owner in owners().get(module, [])}
+    return found & {canonicalize_name(module)} or found
 
 
 def requirements(project: Rendered, extra: str = "") -> list[Requirement]:

@@ -7,7 +7,7 @@ import wandb
 
 from .config import Config
 
-STEP = "trainer/global_step"  # the x-axis of every chart; Lightning's logger calls it so
+STEP = "trainer/global_step"  # the x-axis of every chart
 
 
 def open_run(cfg: Config) -> wandb.Run:
