@@ -6,7 +6,7 @@ import re
 import shutil
 import tokenize
 import tomllib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from functools import cache
 from importlib.metadata import packages_distributions
 from itertools import chain, groupby
@@ -90,7 +90,7 @@ def imported_by(source: str) -> frozenset[str]:
     return frozenset(direct | {BEHIND[name] for name in names & set(BEHIND)})
 
 
-def owners_of(module: str) -> set[str]:
+def owners_of(module: str) -> Set[str]:
     """The distribution of the same name, where several share a module; else all of them."""
     found = {canonicalize_name(owner) for owner in owners().get(module, [])}
     return found & {canonicalize_name(module)} or found
