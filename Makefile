@@ -31,6 +31,11 @@ demo: .venv/tool ## Make an Ignite project, train it with two processes and test
 .PHONY: test
 test: .venv/tests ## Run the tests
 	$(PYTHON) -m pytest --numprocesses auto --dist loadfile
+	$(PYTHON) -m tests.matrix
+
+.PHONY: matrix
+matrix: .venv/tests ## Prove every combination, and write docs/matrix.md; make matrix ARGS="--sample 40" proves some
+	$(PYTHON) -m tests.matrix --write $(ARGS)
 
 .PHONY: lint
 lint: .venv/tests ## Check style and types

@@ -1,8 +1,6 @@
-"""The direct renderer writes what Copier writes."""
+"""The direct renderer writes what Copier writes; the matrix compares them for every combination."""
 
 import ast
-import random
-import shutil
 import time
 import tomllib
 from pathlib import Path
@@ -14,12 +12,10 @@ import yaml
 from mlscaffold.catalogue import Answer, Answers, read
 from mlscaffold.errors import CatalogueError
 from mlscaffold.render import ANSWERS_FILE, File, render
-from tests.conftest import RenderProject, Say
-from tests.copier_worker import fast_copier
+from tests.conftest import RenderProject
 from tests.releases import commit, copy_repository, git
 
 Tree = dict[str, tuple[bytes, bool]]
-SAMPLE = 24  # combinations that go through Copier's public function too
 
 NASTY = [
     'It\'s "quoted" and ends in a backslash \\',
@@ -69,28 +65,6 @@ def without_source(tree: Tree) -> Tree:
     content, executable = tree[ANSWERS_FILE]
     lines = [line for line in content.splitlines() if not line.startswith((b"_src_path: ", b"_commit: "))]
     return {**tree, ANSWERS_FILE: (b"\n".join(lines), executable)}
-
-
-def test_every_combination_equals_what_copier_writes(
-    repository: Path, clone: Path, tmp_path: Path, say: Say
-) -> None:
-    combinations = list(read(repository).combinations())
-    with fast_copier(clone) as copy:
-        for number, answers in enumerate(combinations):
-            copy(answers, tmp_path / str(number))
-            theirs = without_source(tree(tmp_path / str(number)))
-            assert without_source(by_us(clone, answers)) == theirs, answers
-            shutil.rmtree(tmp_path / str(number))
-    say(f"{len(combinations)} combinations: each tree equals Copier's")
-
-
-def test_a_sample_equals_what_copiers_public_function_writes(
-    repository: Path, clone: Path, tmp_path: Path
-) -> None:
-    combinations = list(read(repository).combinations())
-    for number, answers in enumerate(random.Random(0).sample(combinations, SAMPLE)):
-        theirs = without_source(by_copier(clone, answers, tmp_path / str(number)))
-        assert without_source(by_us(clone, answers)) == theirs, answers
 
 
 @pytest.mark.parametrize("description", NASTY)

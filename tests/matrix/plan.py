@@ -1,0 +1,141 @@
+"""Which combinations of answers the matrix looks at, read from the catalogue."""
+
+import random
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations, product
+from pathlib import Path
+
+from mlscaffold.catalogue import Answer, Answers, Catalogue, plain, read
+from mlscaffold.errors import AnswerError
+from mlscaffold.render import render
+from tests.projects import Rendered
+from tests.releases import ROOT
+
+Setting = tuple[str, str]  # a question and an answer, as they are written
+
+
+def written(answer: Answer) -> str:
+    """An answer without commas, which part answers from each other."""
+    return plain(answer).replace(",", "+")
+
+
+def named(answers: Answers) -> str:
+    """What `--only` takes to choose this combination."""
+    return ",".join(f"{name}={written(answer)}" for name, answer in answers.items())
+
+
+def project_of(answers: Answers, root: Path = ROOT) -> Rendered:
+    files = {name: file.content.decode() for name, file in render(answers, root).items()}
+    return Rendered(dict(answers), files)
+
+
+def legal(catalogue: Catalogue) -> list[Answers]:
+    """The whole core matrix, and the questions outside it pairwise on top."""
+    return [*catalogue.combinations(), *outside(catalogue)]
+
+
+def outside(catalogue: Catalogue) -> list[Answers]:
+    """A few combinations in which each answer outside the core meets each other answer once."""
+    axes = {question.name: question.values for question in catalogue.questions if question.values}
+    defaults = catalogue.resolve({})
+    others = {name for name in axes if not catalogue[name].core}
+    special = {
+        (name, written(value)) for name in others for value in axes[name] if value != defaults[name]
+    }  # combinations without any of these are part of the core
+    pairs = {
+        frozenset(pair)
+        for first, second in combinations(axes, 2)
+        for pair in product(settings(first, axes[first]), settings(second, axes[second]))
+        if special & set(pair)
+    }
+    rows: list[Answers] = []
+    while pairs:
+        row = _row(catalogue, axes, pairs)
+        pairs -= pairs_of(row)
+        rows.append(row)
+    return rows
+
+
+def settings(name: str, values: Iterable[Answer]) -> list[Setting]:
+    return [(name, written(value)) for value in values]
+
+
+def pairs_of(answers: Answers) -> set[frozenset[Setting]]:
+    return {frozenset(pair) for pair in combinations([(n, written(a)) for n, a in answers.items()], 2)}
+
+
+def _row(
+    catalogue: Catalogue, axes: dict[str, list[Answer]], pairs: set[frozenset[Setting]]
+) -> dict[str, Answer]:
+    """Answers to all questions in which a pair that is open meets, and more where it can be."""
+    first = dict(min(sorted(pair) for pair in pairs))
+    row: dict[str, Answer] = {name: catalogue[name].parse(first[name].replace("+", ",")) for name in first}
+    for name in axes:
+        if name in row:
+            continue
+
+        def gain(value: Answer, name: str = name) -> int:
+            return len(pairs & pairs_of({**row, name: value}))
+
+        possible = [value for value in axes[name] if not catalogue.objections({**row, name: value})]
+        row[name] = max(possible, key=gain)
+    return {name: row[name] for name in axes}
+
+
+def sample(all_answers: Sequence[Answers], size: int, seed: int) -> list[Answers]:
+    """Combinations in which as many pairs of answers meet as a greedy choice finds, drawn with a seed."""
+    left = list(all_answers)
+    random.Random(seed).shuffle(left)
+    pairs = [pairs_of(answers) for answers in left]
+    todo = set().union(*pairs)
+    chosen: list[Answers] = []
+    while left and len(chosen) < size:
+        best = max(range(len(left)), key=lambda i: len(pairs[i] & todo))
+        todo -= pairs.pop(best)
+        chosen.append(left.pop(best))
+    return chosen
+
+
+def only(all_answers: Iterable[Answers], text: str, catalogue: Catalogue) -> list[Answers]:
+    """Those that `framework=ignite,loggers=mlflow+wandb` describes; raises `AnswerError` if nothing can."""
+    wanted = {}
+    for part in filter(None, text.split(",")):
+        name, _, value = part.partition("=")
+        question = catalogue[name.strip()]
+        answer = question.parse(value.strip().replace("+", ","))
+        if wrong := question.unknown(answer):
+            raise AnswerError(f"{question.name}: {wrong}")
+        wanted[question.name] = answer
+    found = [a for a in all_answers if all(catalogue.resolve(a)[name] == wanted[name] for name in wanted)]
+    if not found:
+        raise AnswerError(f"No combination of the matrix is {text}.")
+    return found
+
+
+@dataclass(frozen=True)
+class Refused:
+    """Answers that the catalogue does not offer, the question at fault, and what is said of it."""
+
+    answers: Answers
+    question: str
+    reason: str
+
+
+def ruled_out(catalogue: Catalogue) -> Iterator[Refused]:
+    """A choice that is not there for each question, and each combination of answers that a rule closes."""
+    closed = [question for question in catalogue.questions if question.values]
+    for question in closed:
+        value: Answer = ["nonsense"] if question.multiselect else "nonsense"
+        if question.type != "bool":
+            yield Refused({question.name: value}, question.name, question.unknown(value))
+    core = [question for question in closed if question.core]
+    for values in product(*(question.values for question in core)):
+        answers = {question.name: value for question, value in zip(core, values, strict=True)}
+        for name, reason in catalogue.objections(answers).items():
+            yield Refused(answers, name, reason)
+            break
+
+
+def catalogue_of(root: Path = ROOT) -> Catalogue:
+    return read(root)

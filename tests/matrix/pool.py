@@ -1,0 +1,198 @@
+"""Runs functions in forks of a server that has imported everything, a few at a time, each within a bound."""
+
+import asyncio
+import faulthandler
+import itertools
+import os
+import pickle
+import signal
+import sys
+import traceback
+import warnings
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from torch.distributed import TCPStore  # type: ignore[attr-defined]
+
+PATIENCE_S = 240  # after which a fork is taken to hang; it computes for seconds
+END_OF_LOG = 40  # lines
+
+SERVER = get_context("forkserver")
+SERVER.set_forkserver_preload(["tests.matrix.preload"])
+
+
+class RunError(Exception):
+    """A fork that failed or hung; the text ends with the end of its log."""
+
+
+@dataclass
+class Pool:
+    """Runs functions in forks, as many at once as there are slots."""
+
+    folder: Path  # of logs and results
+    slots: int
+    device: str = "cpu"
+    num_forks: int = 0
+    free: asyncio.Semaphore = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.free = asyncio.Semaphore(self.slots)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.numbers = itertools.count()
+        self.environment = {"OMP_NUM_THREADS": "1", "TERM": "dumb", "COLUMNS": "110"}
+        if self.device == "cpu":
+            self.environment["CUDA_VISIBLE_DEVICES"] = ""
+
+    async def __call__(
+        self,
+        function: Callable[..., Any],
+        *arguments: Any,
+        cwd: Path | None = None,
+        path: Path | None = None,
+        ranks: int = 0,
+        patience_s: float = PATIENCE_S,
+    ) -> list[Any]:
+        """Call a function in a fork, or in several that train together; return what each of them returns.
+
+        Args:
+            path: a folder to import from, before all others.
+            ranks: 0 is a process that no launcher has started.
+        """
+        async with self.free:
+            store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False) if ranks else None
+            calls = [
+                Call(
+                    function,
+                    arguments,
+                    self.folder / f"{next(self.numbers):06}",
+                    cwd or self.folder,
+                    path,
+                    self.environment | (rank_environment(rank, ranks, store.port) if store else {}),
+                    patience_s,
+                )
+                for rank in range(ranks or 1)
+            ]
+            self.num_forks += len(calls)
+            return await run_together(calls)
+
+
+def rank_environment(rank: int, ranks: int, port: int) -> dict[str, str]:
+    """What torchrun tells a process, with a store that is there already, so that no port is raced for."""
+    return {
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "WORLD_SIZE": str(ranks),
+        "LOCAL_WORLD_SIZE": str(ranks),
+        "GROUP_RANK": "0",
+        "NODE_RANK": "0",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "TORCHELASTIC_RUN_ID": "matrix",
+        "TORCHELASTIC_USE_AGENT_STORE": "True",
+        "GLOO_SOCKET_IFNAME": "lo",
+    }
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call in one fork; beside `note` lie its log and its result."""
+
+    function: Callable[..., Any]
+    arguments: tuple[Any, ...]
+    note: Path
+    cwd: Path
+    path: Path | None
+    environment: dict[str, str]
+    patience_s: float
+
+    @property
+    def log(self) -> Path:
+        return self.note.with_suffix(".log")
+
+    @property
+    def result(self) -> Path:
+        return self.note.with_suffix(".result")
+
+    def __call__(self) -> None:
+        """What happens in the fork."""
+        os.setsid()  # so that what it starts ends with it
+        log = os.open(self.log, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        faulthandler.dump_traceback_later(self.patience_s * 0.9, file=2)
+        os.environ.update(self.environment)
+        os.chdir(self.cwd)
+        if self.path:
+            sys.path.insert(0, str(self.path))
+        if "tests.matrix.preload" not in sys.modules:
+            raise RuntimeError("The server could not import what it is to share; see its own message.")
+        warnings.filterwarnings("error", category=DeprecationWarning, module="my_project")
+        warnings.filterwarnings("error", category=FutureWarning, module="my_project")
+        try:
+            result = self.function(*self.arguments)
+        except SystemExit as end:
+            if end.code:
+                raise
+            result = None
+        sys.stdout.flush()
+        temporary = self.result.with_suffix(".tmp")
+        temporary.write_bytes(pickle.dumps(result))
+        temporary.replace(self.result)
+
+    def end_of_log(self) -> str:
+        lines = self.log.read_text(errors="replace").splitlines() if self.log.exists() else []
+        return "\n".join(lines[-END_OF_LOG:]) or "it printed nothing"
+
+
+async def run_together(calls: list[Call]) -> list[Any]:
+    """Run calls side by side; when one fails or takes too long, end them all."""
+    processes = [SERVER.Process(target=call) for call in calls]
+    for process in processes:
+        process.start()
+    ends = [asyncio.ensure_future(ended(process.sentinel)) for process in processes]
+    deadline = asyncio.get_running_loop().time() + calls[0].patience_s
+    try:
+        pending = set(ends)
+        while pending:
+            left = deadline - asyncio.get_running_loop().time()
+            done, pending = await asyncio.wait(pending, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+            if not done:
+                raise RunError(f"it hung: ended after {calls[0].patience_s:.0f} s\n{logs(calls)}")
+            for process in processes:
+                process.join(0)
+            if any(process.exitcode for process in processes):
+                raise RunError(f"exit codes {[process.exitcode for process in processes]}\n{logs(calls)}")
+    finally:
+        for end in ends:
+            end.cancel()
+        for process in processes:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid or 0, signal.SIGKILL)
+            process.join()
+    if missing := [call for call in calls if not call.result.exists()]:
+        raise RunError(f"{len(missing)} processes ended with code 0 before they were done\n{logs(calls)}")
+    return [pickle.loads(call.result.read_bytes()) for call in calls]
+
+
+def logs(calls: list[Call]) -> str:
+    if len(calls) == 1:
+        return calls[0].end_of_log()
+    return "\n".join(f"--- process {rank}\n{call.end_of_log()}" for rank, call in enumerate(calls))
+
+
+async def ended(sentinel: int) -> None:
+    """Wait until a process has ended."""
+    loop, done = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(sentinel, done.set)
+    try:
+        await done.wait()
+    finally:
+        loop.remove_reader(sentinel)
+
+
+def describe(error: BaseException) -> str:
+    return str(error) if isinstance(error, RunError) else "".join(traceback.format_exception(error))

@@ -1,0 +1,20 @@
+"""What the server of forks imports once. It computes nothing: a child would wait for threads it has not."""
+
+import gc
+import importlib
+import os
+
+import torch
+
+MODULES = """
+    ignite.distributed ignite.engine ignite.handlers ignite.metrics jsonargparse matplotlib.figure onnx
+    onnxruntime onnxscript pytorch_lightning sklearn.datasets sklearn.metrics sklearn.model_selection
+    tests.matrix.check tests.matrix.generate tests.matrix.inside torch._dynamo torchmetrics.classification
+"""
+
+os.environ["OMP_NUM_THREADS"] = "1"
+torch.set_num_threads(1)
+for name in MODULES.split():
+    importlib.import_module(name)
+gc.collect()
+gc.freeze()  # what is here is neither looked through nor copied in a child

@@ -1,0 +1,208 @@
+"""Stage 3: each distinct program of each project is run through its public verbs."""
+
+import shutil
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from tests.matrix import inside
+from tests.matrix.plan import project_of
+from tests.matrix.pool import Pool, RunError
+from tests.matrix.programs import Programs, closure, key_of, path_of
+from tests.projects import CATALOGUE, Files, Rendered, write
+
+STOPPED_AFTER, ENDS_WITH = 2, 3  # optimizer steps; an epoch has two
+SAMPLES = 500  # a step, of all processes
+DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+Result = TypeVar("Result")
+FIRST = str(CATALOGUE["framework"].values[0])
+
+
+class WrongError(Exception):
+    """A program ran, and did not do what it should."""
+
+
+class NotRunError(Exception):
+    """A program cannot run here."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    run: Path  # its folder
+    facts: dict[str, Any]
+
+
+@dataclass
+class Runner:
+    """Runs what combinations are made of, below one folder."""
+
+    folder: Path
+    pool: Pool
+    programs: Programs
+    root: Path  # of the catalogue and the templates
+    num_gpus: int = 0
+
+    async def train(self, project: Rendered) -> Trained:
+        """Two steps and a checkpoint, a resume, one more step: as one run of three steps."""
+        key = key_of(closure(project, "train"), "train")
+        return await self.programs.once("train", key, lambda: self._train(project, key))
+
+    async def _train(self, project: Rendered, key: str) -> Trained:
+        first = await self.start(project, key, STOPPED_AFTER, scale=inside.OTHER_SCALE)
+        then = await self.start(project, key, ENDS_WITH, "--resume", "auto")
+        expect_restored(project, first, then)
+        run = self.folder / key / "runs/default"
+        [facts] = await self.pool(inside.facts, run)
+        await self.compare_with_whole(project, facts, then[0].saved)
+        await self.read_loggers(project, run)
+        return Trained(run, facts)
+
+    async def start(
+        self, project: Rendered, place: str, steps: int, *more: str, scale: float | None = None
+    ) -> list[inside.Observed]:
+        """Train in as many processes as the strategy takes, in a place of its own."""
+        folder = self.folder / place
+        if not folder.exists():
+            write(project, folder)
+        ranks = 0 if project.answers["strategy"] == "single" else 2
+        if self.pool.device == "cuda" and ranks > self.num_gpus:
+            raise NotRunError(f"needs {ranks} GPUs")
+        arguments = ["--epochs", "3", "--max_steps", str(steps), "--log_every", "1", "--num_threads", "1"]
+        arguments += ["--model.width", "8", "--data.batch_size", str(SAMPLES // (ranks or 1)), *more]
+        seen: list[inside.Observed] = await self.pool(
+            inside.train, arguments, scale, cwd=folder, path=folder / "src", ranks=ranks
+        )
+        wanted = {DTYPES[str(project.answers["precision"])]}
+        for process in seen:
+            if process.dtypes != wanted:
+                raise WrongError(f"a step computes in {sorted(process.dtypes)}, not in {sorted(wanted)}")
+        return seen
+
+    async def whole(self, project: Rendered) -> tuple[dict[str, Any], inside.Leaves]:
+        """The same run without loggers and without a stop: what it led to, and its last checkpoint."""
+        plain = project_of({**project.answers, "loggers": []}, self.root)
+        key = key_of(closure(plain, "train"), "whole")
+
+        async def run() -> tuple[dict[str, Any], inside.Leaves]:
+            seen = await self.start(plain, key, ENDS_WITH, scale=inside.OTHER_SCALE)
+            [facts] = await self.pool(inside.facts, self.folder / key / "runs/default")
+            return facts, seen[0].saved
+
+        return await self.programs.once("whole", key, run)
+
+    async def compare_with_whole(
+        self, project: Rendered, facts: dict[str, Any], saved: inside.Leaves
+    ) -> None:
+        """A resume continues the very run, loggers change no number, and nor does the framework."""
+        whole, whole_saved = await self.whole(project)
+        expect_same(facts, whole, "a resumed run and one that was not stopped differ", self.exact)
+        if self.exact and saved != whole_saved:
+            both = sorted(saved ^ whole_saved)
+            raise WrongError(
+                f"the last checkpoints of a resumed run and of one that was not stopped differ: {both}"
+            )
+        if project.answers["framework"] != FIRST:
+            other, _ = await self.whole(project_of({**project.answers, "framework": FIRST}, self.root))
+            expect_same(facts, other, f"{project.answers['framework']} and {FIRST} differ", self.exact)
+
+    @property
+    def exact(self) -> bool:
+        """Whether equal work gives equal bytes: a GPU adds numbers up in any order."""
+        return self.pool.device == "cpu"
+
+    async def read_loggers(self, project: Rendered, run: Path) -> None:
+        chosen = project.answers["loggers"]
+        assert isinstance(chosen, list)
+        if chosen:
+            [wrong] = await self.pool(inside.wrong_in_loggers, run, chosen)
+            if wrong:
+                raise WrongError(wrong)
+
+    async def predict(self, project: Rendered, trained: Trained) -> list[inside.Prediction]:
+        """Score the test split, and predict a few images: what everything that serves is held to."""
+        files = closure(project, "evaluate") | closure(project, "predict")
+
+        async def run(folder: Path) -> list[inside.Prediction]:
+            predictions: list[inside.Prediction]
+            [predictions] = await self.pool(inside.predict, cwd=folder, path=folder / "src")
+            return predictions
+
+        return await self.use("predict", project, trained, files, run)
+
+    async def export(self, project: Rendered, trained: Trained) -> None:
+        """Every exported program gives the numbers of the model that was trained, for any batch."""
+        if path_of(project, "export"):
+
+            async def run(folder: Path) -> None:
+                [wrong] = await self.pool(inside.wrong_in_export, cwd=folder, path=folder / "src")
+                if wrong:
+                    raise WrongError(wrong)
+
+            await self.use("export", project, trained, closure(project, "export"), run)
+
+    async def use(
+        self,
+        stage: str,
+        project: Rendered,
+        trained: Trained,
+        files: Files,
+        run: Callable[[Path], Awaitable[Result]],
+    ) -> Result:
+        """Run something with a copy of a trained run, once for each distinct program and trained run."""
+        settings = (trained.run / "config.yaml").read_text()
+        key = key_of(files, stage, settings, trained.facts)
+
+        async def prepared() -> Result:
+            folder = write(project, self.folder / f"{stage}-{key}")
+            for name in ("config.yaml", "best.json", "best.pt"):
+                (folder / "runs/default").mkdir(parents=True, exist_ok=True)
+                shutil.copy(trained.run / name, folder / "runs/default" / name)
+            return await run(folder)
+
+        return await self.programs.once(stage, key, prepared)
+
+
+def expect_restored(project: Rendered, first: list[inside.Observed], then: list[inside.Observed]) -> None:
+    """What a resumed process begins with is what the checkpoint holds, keys and values."""
+    saved = first[0].saved
+    for process in then:
+        lost = sorted(process.began_with - saved)
+        if lost:
+            raise WrongError(f"a resumed run begins with what its checkpoint does not hold: {lost}")
+        keys = {name for name, _ in process.began_with}
+        wanted = {"exp_avg", "last_epoch", "head.weight"}
+        if project.answers["precision"] == "fp16":
+            wanted |= {"scale"}
+            if ("scale", repr(inside.OTHER_SCALE)) not in saved:
+                raise WrongError("the checkpoint holds another scale than the gradient scaler has")
+        if not wanted <= keys:
+            raise WrongError(f"a resumed run begins without {sorted(wanted - keys)}")
+
+
+def expect_same(ours: dict[str, Any], theirs: dict[str, Any], what: str, exact: bool) -> None:
+    """Compare what two runs led to; where bytes cannot be equal, the names and steps of their metrics."""
+    if not exact:
+        ours, theirs = ({"metrics": _without_values(facts)} for facts in (ours, theirs))
+    for name, value in ours.items():
+        if value != theirs[name]:
+            raise WrongError(f"{what}, in {name}:\n{value}\n{theirs[name]}")
+
+
+def _without_values(facts: dict[str, Any]) -> list[str]:
+    return [line.rpartition(",")[0] for line in facts["metrics.csv"].splitlines()]
+
+
+async def stages(runner: Runner, project: Rendered) -> list[tuple[str, str]]:
+    """Run all that a project has; return each stage that failed, and why. Others need a trained model."""
+    try:
+        trained = await runner.train(project)
+    except (RunError, WrongError) as error:
+        return [("train", str(error))]
+    failed = []
+    for stage, step in {"predict": runner.predict, "export": runner.export}.items():
+        try:
+            await step(project, trained)
+        except (RunError, WrongError) as error:
+            failed.append((stage, str(error)))
+    return failed

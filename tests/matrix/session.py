@@ -1,0 +1,145 @@
+"""A run of the matrix, from the catalogue to the table."""
+
+import asyncio
+import os
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mlscaffold.catalogue import Answers
+from tests.matrix import check, generate, inside
+from tests.matrix.plan import catalogue_of, named, project_of, ruled_out
+from tests.matrix.pool import Pool
+from tests.matrix.programs import Programs
+from tests.matrix.report import Failure, Report, Stage
+from tests.matrix.run import NotRunError, Runner, stages
+from tests.projects import Rendered
+from tests.releases import ROOT
+
+SAMPLE = 24  # combinations that go through Copier's public function too
+MYPY_CACHE = ROOT / ".mypy_cache/generated"  # what it learnt of torch holds until torch changes
+CHUNKS = 8  # in which combinations are shared out to forks
+
+Progress = Callable[[str, int, int], None]  # the stage, how many are done, of how many
+Named = list[tuple[str, Rendered]]
+
+
+@dataclass
+class Session:
+    """Proves some combinations of one template."""
+
+    answers: Sequence[Answers]
+    folder: Path
+    device: str = "cpu"
+    root: Path = ROOT
+    progress: Progress = lambda *_: None
+    slots: int = field(default_factory=lambda: os.cpu_count() or 1)
+
+    def __post_init__(self) -> None:
+        self.report = Report(self.device, len(self.answers))
+        self.projects: Named = [(named(each), project_of(each, self.root)) for each in self.answers]
+        self.pool = Pool(self.folder / "forks", self.slots, self.device)
+        self.programs = Programs()
+
+    async def __call__(self) -> Report:
+        begin = time.monotonic()
+        [gpus] = await self.pool(inside.num_gpus)
+        self.report.import_seconds = time.monotonic() - begin
+        await asyncio.gather(self.generate(), self.check())
+        await self.run(gpus)
+        self.report.seconds = time.monotonic() - begin
+        return self.report
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[Stage]:
+        row = Stage(name, len(self.projects))
+        self.report.stages.append(row)
+        begin, before = time.monotonic(), self.pool.num_forks
+        yield row
+        row.seconds, row.runs = time.monotonic() - begin, self.pool.num_forks - before
+
+    def failed(self, stage: str, problems: generate.Problems) -> None:
+        self.report.failures += [Failure(stage, name, reason) for name, reason in problems.items()]
+
+    async def share(self, stage: str, jobs: Sequence[Awaitable[list[generate.Problems]]]) -> None:
+        """Wait for jobs that look at several combinations each."""
+        for done, job in enumerate(asyncio.as_completed(jobs), start=1):
+            for problems in await job:
+                self.failed(stage, problems)
+            self.progress(stage, done, len(jobs))
+
+    async def generate(self) -> None:
+        with self.stage("generate") as row:
+            row.programs = len(self.projects)
+            place = self.folder / "template"
+            place.mkdir(parents=True)
+            clone = generate.clone_of_working_tree(place)
+            sample = [
+                self.answers[i] for i in range(0, len(self.answers), max(1, len(self.answers) // SAMPLE))
+            ]
+            jobs = [self.pool(generate.compare_with_copier, clone, part) for part in chunks(self.answers)]
+            jobs.append(self.pool(generate.compare_with_run_copy, clone, sample))
+            refused = list(ruled_out(catalogue_of(self.root)))
+            jobs.append(self.pool(generate.taken_all_the_same, clone, refused))
+            await self.share("generate", jobs)
+
+    async def check(self) -> None:
+        with self.stage("check") as row:
+            row.programs = len({(n, t) for _, project in self.projects for n, t in project.files.items()})
+            jobs = [
+                self.pool(
+                    check.check_types, check.cover_of_sources(self.projects), MYPY_CACHE, patience_s=1200
+                )
+            ]
+            jobs += [
+                self.pool(check.check_files, self.projects),
+                self.pool(check.check_with_ruff, self.projects),
+            ]
+            await self.share("check", jobs)
+
+    async def run(self, num_gpus: int) -> None:
+        runner = Runner(self.folder / "runs", self.pool, self.programs, self.root, num_gpus)
+        for name, group in groups(self.projects).items():
+            begin, before = time.monotonic(), Counter(self.programs.distinct)
+            with self.stage(f"run: {name}") as row:
+                await self.prove(row, runner, group)
+            row.programs = (self.programs.distinct - before).total()
+            trained = (self.programs.distinct - before)["train"]
+            self.report.rates.append((name, len(group), trained, time.monotonic() - begin))
+
+    async def prove(self, row: Stage, runner: Runner, group: Named) -> None:
+        row.combinations = len(group)
+        done = 0
+
+        async def one(name: str, project: Rendered) -> None:
+            nonlocal done
+            try:
+                for _, reason in await stages(runner, project):
+                    self.failed(row.name, {name: reason})
+            except NotRunError as why:
+                row.not_run += 1
+                self.report.not_run[str(why)].append(name)
+            done += 1
+            self.progress(row.name, done, len(group))
+
+        await asyncio.gather(*(one(name, project) for name, project in group))
+
+
+def chunks(answers: Sequence[Answers]) -> list[list[Answers]]:
+    return [part for number in range(CHUNKS) if (part := list(answers[number::CHUNKS]))]
+
+
+def groups(projects: Named) -> dict[str, Named]:
+    """Combinations that cost about the same, whose rates can be told apart."""
+    found: dict[str, Named] = {}
+    for name, project in sorted(projects, key=lambda each: group_of(each[1])):
+        found.setdefault(group_of(project), []).append((name, project))
+    return found
+
+
+def group_of(project: Rendered) -> str:
+    strategy = str(project.answers["strategy"])
+    return f"{strategy}, {'with' if project.answers['loggers'] else 'without'} loggers"
