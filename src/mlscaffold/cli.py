@@ -252,7 +252,10 @@ def main() -> None:
             stream.reconfigure(errors="backslashreplace")  # a locale may lack a character of an answer
     gc.disable()  # there is nothing to collect in a process this short, and looking takes a tenth of its time
     try:
-        build()()
+        try:
+            build()()
+        finally:
+            _flush()
     except MlscaffoldError as error:
         _fail(str(error), error.exit_code)
     except Exception as error:
@@ -262,6 +265,17 @@ def main() -> None:
         _fail(f"{kind}: {error}. This should not happen; MLSCAFFOLD_DEBUG=1 shows where it does.", 1)
     finally:
         gc.freeze()  # nor has it at its end, where Python would look once more
+
+
+def _flush() -> None:
+    """Write what is left for standard output, while it can still be told that this fails."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at its end
+        if not isinstance(error, BrokenPipeError):  # a reader that stops early, such as head, is no mistake
+            wrong = f"standard output cannot be written: {error.strerror}."
+            raise MlscaffoldError(wrong) from error
 
 
 def _fail(text: str, code: int) -> None:
