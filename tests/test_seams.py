@@ -16,6 +16,7 @@ SEAMS = {
     ("strategy", "fsdp"): "parallel sharding tests/test_processes.py",
     ("precision", "bf16"): "config",
     ("precision", "fp16"): "config",
+    ("hpo", "optuna"): "leases search_space study tune worker tests/test_tune.py",
     ("serving", "export"): "export exported tests/test_export.py",
     ("loggers", "none"): "loggers pictures",
     ("loggers", "mlflow"): "loggers mlflow_run",

@@ -1,0 +1,178 @@
+"""A search: what it was asked for, the storage that its trials are in, and what they are compared by."""
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import optuna
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.exceptions import ExperimentalWarning
+from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner
+from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock, JournalRedisBackend
+from optuna.trial import TrialState, create_trial
+
+from .config import Config, Parser, UserError, parse
+from .search_space import SPACE
+from .seeding import seed_for
+
+SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
+    "tpe": lambda seed: TPESampler(seed=seed, constant_liar=True),  # workers keep off each other's values
+    "random": lambda seed: RandomSampler(seed=seed),
+    "gp": lambda seed: GPSampler(seed=seed),
+}
+PRUNERS: dict[str, Callable[[Config], BasePruner]] = {
+    "median": lambda cfg: MedianPruner(),
+    "hyperband": lambda cfg: HyperbandPruner(max_resource=cfg.epochs),
+    "none": lambda cfg: NopPruner(),
+}
+ARGUMENTS: dict[str, dict[str, Any]] = {
+    "--study": {"type": str, "default": "search", "help": "its name; the same name continues it"},
+    "--trials": {"type": int, "default": 20, "help": "how many the study has in the end"},
+    "--timeout": {"type": float, "default": float("inf"), "help": "seconds after which none begins"},
+    "--workers": {"type": int, "default": 1, "help": "trials at the same time on this machine"},
+    "--processes": {"type": int, "default": 1, "help": "of each trial, started by torchrun"},
+    "--storage": {"type": str, "default": "", "help": "a file or a URL; else journal.log beside the trials"},
+    "--sampler": {"choices": list(SAMPLERS), "default": "tpe", "help": "how values are proposed"},
+    "--pruner": {"choices": list(PRUNERS), "default": "median", "help": "how bad trials end early"},
+    "--lease": {"type": float, "default": 60.0, "help": "seconds until the trial of a lost worker is free"},
+}
+EXTRAS = {"redis": "redis", "psycopg": "postgresql"}  # drivers, and the extras of this project with them
+WAIT_S = {"sqlite": {"timeout": 60}, "postgresql": {"connect_timeout": 10}}  # for a lock, for the server
+FREE = {"out_dir", "resume", "num_threads"}  # settings that may differ between the starts of a study
+
+
+@dataclass(frozen=True)
+class Search:
+    """What `tune` was asked for, besides the settings of every trial."""
+
+    study: str
+    trials: int
+    timeout: float
+    workers: int
+    processes: int
+    storage: str
+    sampler: str
+    pruner: str
+    lease: float
+    folder: Path
+
+    def __post_init__(self) -> None:
+        for name in ("trials", "workers", "processes", "lease"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name}={getattr(self, name)}: give 1 or more.")
+        if Path(self.study).name != self.study:
+            raise UserError(f"study={self.study}: it names a folder; give a name without slashes.")
+
+
+def read_command() -> tuple[Config, Search]:
+    """What both the search and each of its workers are started with."""
+    cfg, args = parse("tune", of_run=False, **ARGUMENTS)
+    given = {field.name: args[field.name] for field in fields(Search) if field.name != "folder"}
+    search = Search(**given, folder=cfg.out_dir.with_name(args.study))
+    return cfg, replace(search, storage=search.storage or str(search.folder / "journal.log"))
+
+
+def check_space() -> None:
+    """End with one line if the table names no setting, or holds values that a setting cannot take."""
+    parser = Parser(prog="search_space.py")
+    parser.add_class_arguments(Config, as_group=False)
+    for name, distribution in SPACE.items():
+        match distribution:
+            case CategoricalDistribution():
+                values = list(distribution.choices)
+            case FloatDistribution() | IntDistribution():
+                values = [distribution.low, distribution.high]
+        for value in values:
+            parser.parse_args([f"--{name}={value}"])
+
+
+def open_storage(url: str) -> BaseStorage:
+    """A journal in a file or on Redis, or a database; all workers of a study open the same."""
+    scheme = urlsplit(url).scheme if "://" in url else ""
+    if scheme in ("redis", "rediss"):
+        warnings.filterwarnings("ignore", category=ExperimentalWarning)  # Optuna's name for this journal
+        return JournalStorage(JournalRedisBackend(url))
+    if scheme:
+        url = url.replace("postgresql://", "postgresql+psycopg://", 1)
+        wait = WAIT_S.get(scheme.partition("+")[0], {})
+        return RDBStorage(url, engine_kwargs={"connect_args": wait, "pool_pre_ping": True})
+    Path(url).parent.mkdir(parents=True, exist_ok=True)
+    return JournalStorage(JournalFileBackend(url, JournalFileOpenLock(url)))
+
+
+def create_study(cfg: Config, search: Search) -> BaseStorage:
+    """Create the study, or continue it if all that its trials are compared by is the same."""
+    check_space()
+    with storage_errors(search.storage):
+        storage = open_storage(search.storage)
+        study = optuna.create_study(
+            storage=storage, study_name=search.study, direction="maximize", load_if_exists=True
+        )
+        before, now = study.user_attrs.get("settings"), comparable(cfg)
+        if before is None:
+            study.set_user_attr("settings", now)
+    if before and before != now:
+        names = [name for name in before | now if before.get(name) != now.get(name)]
+        changes = "; ".join(f"{name}: {before.get(name)} -> {now.get(name)}" for name in names)
+        raise UserError(
+            f"study={search.study}: it was begun with other settings. Give this search another --study, or"
+            f" take these back: {changes}"
+        )
+    waiting = create_trial(state=TrialState.WAITING)
+    for _ in range(len(study.trials), search.trials):
+        study.add_trial(waiting)
+    return storage
+
+
+def load_study(cfg: Config, search: Search, storage: BaseStorage, number: int = 0) -> optuna.Study:
+    """The study as it is now; what it proposes for a trial is f(seed, number, trials that have ended)."""
+    sampler = SAMPLERS[search.sampler](seed_for(cfg.seed, number))
+    pruner = PRUNERS[search.pruner](cfg)
+    return optuna.load_study(study_name=search.study, storage=storage, sampler=sampler, pruner=pruner)
+
+
+def comparable(cfg: Config) -> dict[str, str]:
+    """What has to be equal for scores of trials to be compared: the space, and the settings outside it."""
+    settings = {name: repr(value) for name, value in cfg.flat().items() if name not in FREE}
+    return settings | {name: repr(distribution) for name, distribution in SPACE.items()}
+
+
+def suggest(trial: optuna.Trial, cfg: Config) -> Config:
+    """The settings of a trial: a value for each name in the table."""
+    for name, distribution in SPACE.items():
+        value: Any
+        match distribution:
+            case FloatDistribution(low=low, high=high, log=log, step=step):
+                value = trial.suggest_float(name, low, high, log=log, step=step)
+            case IntDistribution(low=low, high=high, log=log, step=step):
+                value = trial.suggest_int(name, low, high, log=log, step=step)
+            case CategoricalDistribution(choices=choices):
+                value = trial.suggest_categorical(name, choices)
+        group, _, key = name.rpartition(".")
+        change = {group: replace(getattr(cfg, group), **{key: value})} if group else {key: value}
+        cfg = replace(cfg, **change)
+    return cfg
+
+
+@contextmanager
+def storage_errors(url: str) -> Iterator[None]:
+    """Say in one line what is wrong with a storage, and what to do; without the password in its URL."""
+    shown = url if "@" not in url else f"{url.partition('://')[0]}://...@{url.rpartition('@')[2]}"
+    try:
+        yield
+    except ImportError as error:
+        name = error.name or str(error).partition("'")[2].partition("'")[0]
+        wanted = f"'.[{EXTRAS[name]}]'" if name in EXTRAS else name
+        raise UserError(f"storage={shown}: its driver is missing. pip install {wanted}") from None
+    except Exception as error:  # of Redis, SQLAlchemy, a driver or the file system
+        reason = " ".join(str(error).split("\n")[0].split()) or type(error).__name__
+        raise UserError(
+            f"storage={shown}: it cannot be used ({reason}). Give a file, sqlite:///FILE, redis://HOST:PORT"
+            " or postgresql://USER:PASSWORD@HOST/DATABASE, and see that its server runs."
+        ) from None

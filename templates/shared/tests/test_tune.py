@@ -1,0 +1,166 @@
+import os
+import sys
+from collections import Counter
+
+import optuna
+import pytest
+import yaml
+from optuna.distributions import (
+    FloatDistribution,
+    IntDistribution,
+)
+from optuna.trial import TrialState
+
+from my_project import study, train, tune
+from my_project.config import Config, UserError
+from my_project.leases import MOST_STARTS, Leases
+
+FEW = ["--trials", "3", "--epochs", "2", "--log_every", "5", "--num_threads", "1", "--precision", "fp32"]
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory):
+    """The folder of a search, and what it printed."""
+    folder = tmp_path_factory.mktemp("runs") / "search"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["tune", *FEW, "--out_dir", str(folder.with_name("default"))])
+        patch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+        tune.main()
+    return folder
+
+
+@pytest.fixture
+def storage(tmp_path):
+    storage = study.open_storage(str(tmp_path / "journal.log"))
+    optuna.create_study(storage=storage, study_name="search", direction="maximize")
+    return storage
+
+
+def leases(storage, owner, lease_s=60.0):
+    return Leases(storage, "search", owner, lease_s)
+
+
+def add_trials(storage, count):
+    for _ in range(count):
+        storage.create_new_trial(0, optuna.trial.create_trial(state=TrialState.WAITING))
+
+
+def test_a_search_ends_each_of_its_trials(searched):
+    trials = study.open_storage(str(searched / "journal.log")).get_all_trials(0)
+    assert len(trials) == 3
+    assert all(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in trials)
+    for trial in trials:
+        settings = yaml.safe_load((searched / f"trial-{trial.number:04}" / "config.yaml").read_text())
+        assert settings["optim"]["lr"] == trial.params["optim.lr"]
+        assert list(trial.intermediate_values) == [1, 2][: len(trial.intermediate_values)]
+
+
+def test_the_best_settings_give_the_best_score_again(searched, command_line):
+    best = max(
+        trial.value
+        for trial in study.open_storage(str(searched / "journal.log")).get_all_trials(0)
+        if trial.state is TrialState.COMPLETE
+    )
+    command_line("--config", searched / "best.yaml")
+    cfg, _ = study.parse("train")
+    assert cfg.out_dir == searched / "best"
+    assert train.run(cfg) == best
+
+
+def test_a_search_draws_its_pictures(searched):
+    for name in tune.PLOTS:
+        assert (searched / f"{name}.png").stat().st_size > 1000
+
+
+def test_a_search_that_is_complete_starts_no_worker(searched, command_line, capsys):
+    (searched / "worker-0.log").unlink()
+    command_line(*FEW, "--out_dir", searched.with_name("default"))
+    tune.main()
+    assert "best val/accuracy" in capsys.readouterr().out
+    assert not (searched / "worker-0.log").exists()
+
+
+def test_a_changed_space_is_refused_with_the_difference(searched, command_line, monkeypatch):
+    monkeypatch.setitem(study.SPACE, "optim.lr", FloatDistribution(0.1, 0.2))
+    command_line(*FEW, "--out_dir", searched.with_name("default"))
+    with pytest.raises(SystemExit, match=r"^error: study=search: .*optim\.lr: Float.*0\.03.* -> Float.*0\.2"):
+        tune.main()
+
+
+@pytest.mark.parametrize(
+    ("name", "distribution"),
+    [("optim.lrr", FloatDistribution(0.1, 0.2)), ("epochs", FloatDistribution(0.5, 2.0))],
+)
+def test_a_space_that_does_not_fit_the_settings_is_refused(name, distribution, monkeypatch, capsys):
+    monkeypatch.setitem(study.SPACE, name, distribution)
+    with pytest.raises(SystemExit):
+        study.check_space()
+    assert name in capsys.readouterr().err
+
+
+def test_a_trial_gets_a_value_for_each_name_of_the_space(monkeypatch):
+    monkeypatch.setitem(study.SPACE, "epochs", IntDistribution(7, 7))
+    cfg = study.suggest(optuna.create_study().ask(), Config())
+    assert cfg.epochs == 7
+    assert all(cfg.flat()[name] != Config().flat()[name] for name in ("optim.lr", "model.dropout"))
+
+
+def test_each_trial_is_taken_by_one_worker(storage):
+    add_trials(storage, 4)
+    workers = [leases(storage, name) for name in ("a", "b")]
+    taken = [worker.take(worker.trials(4)) for worker in workers * 3]
+    assert Counter(taken) == {0: 1, 1: 1, 2: 1, 3: 1, None: 2}
+
+
+def test_a_trial_that_is_given_back_goes_on_with_another_worker(storage):
+    add_trials(storage, 1)
+    first, second = leases(storage, "a"), leases(storage, "b")
+    assert first.take(first.trials(1)) == 0
+    assert second.take(second.trials(1)) is None
+    first.release(0)
+    assert second.take(second.trials(1)) == 0
+    assert not first.holds(0)
+
+
+def test_the_trial_of_a_lost_worker_is_taken_when_its_lease_stays_as_it_is(storage):
+    add_trials(storage, 1)
+    first, second = leases(storage, "a"), leases(storage, "b", lease_s=0.2)
+    first.take(first.trials(1))
+    assert second.take(second.trials(1)) is None
+    while (taken := second.take(second.trials(1))) is None:
+        pass
+    assert taken == 0
+
+
+def test_a_trial_that_is_lost_again_and_again_has_failed(storage):
+    add_trials(storage, 1)
+    for _ in range(MOST_STARTS):
+        worker = leases(storage, "a")
+        assert worker.take(worker.trials(1)) == 0
+        worker.release(0)
+    assert worker.take(worker.trials(1)) is None
+    trial = storage.get_trial(0)
+    assert trial.state is TrialState.FAIL
+    assert "lost" in trial.user_attrs["reason"]
+
+
+@pytest.mark.parametrize(
+    ("url", "remedy"),
+    [
+        ("redis://127.0.0.1:9", "see that its server runs|pip install"),
+        ("sqlite:////no/such/folder/x.db", "Give a file"),
+        ("nonsense://me:secret@host/x", "Give a file"),
+    ],
+)
+def test_a_storage_that_cannot_be_used_is_named_with_the_remedy(url, remedy, tmp_path, command_line):
+    command_line(*FEW, "--storage", url, "--out_dir", tmp_path / "default")
+    with pytest.raises(SystemExit, match=rf"^error: storage=.*({remedy})") as end:
+        tune.main()
+    assert "secret" not in str(end.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_numbers_that_mean_nothing_are_refused(command_line):
+    command_line("--trials", 0)
+    with pytest.raises(UserError, match="trials=0: give 1 or more"):
+        study.read_command()

@@ -1,0 +1,142 @@
+"""One worker of a search: it takes a trial, trains it and tells its score, until none is left.
+
+`tune` starts it, through torchrun where a trial has several processes. The first of them speaks with the
+storage; what it decides, all of them do.
+"""
+
+import gc
+import os
+import signal
+import threading
+import time
+from dataclasses import replace
+from typing import TypeVar
+
+import optuna
+import torch
+import torch.distributed as dist
+
+from . import train
+from .config import Config, plain_errors
+from .leases import Leases, Renewal
+from .parallel import process_group
+from .processes import rank, world_size
+from .study import Search, load_study, open_storage, read_command, suggest
+
+T = TypeVar("T")
+Task = tuple[int, Config]  # a trial's number and its settings
+
+NAME = "SEARCH_WORKER"  # the environment variable with the name of a worker
+POLL_S = 1.0  # between looks for a trial that has become free
+
+
+class StoppedError(Exception):
+    """The search is to end, and its running trials with it."""
+
+
+class Worker:
+    """Runs trials; every process of the worker has one."""
+
+    def __init__(self, cfg: Config, search: Search) -> None:
+        self.cfg, self.search = cfg, search
+        self.storage = open_storage(search.storage)
+        self.leases = Leases(self.storage, search.study, os.environ.get(NAME, "worker"), search.lease)
+        self.deadline = time.monotonic() + search.timeout
+        self.stopping = False
+        self.trial: optuna.Trial | None = None  # in the first process
+
+    def work(self) -> None:
+        """Run trials until none is left; a trial that is another's is waited for, as it may be given back."""
+        while (task := share(self.next() if rank() == 0 else None)) is not None:
+            if isinstance(task, tuple):
+                self.run(*task)
+                gc.collect()  # the model of this trial, before the next one is built
+            else:
+                time.sleep(task)
+
+    def next(self) -> Task | float | None:
+        """A trial to run, seconds to wait, or None at the end."""
+        todo = [trial for trial in self.leases.trials(self.search.trials) if not trial.state.is_finished()]
+        if not todo or self.stopping or time.monotonic() > self.deadline:
+            return None
+        number = self.leases.take(todo)
+        if number is None:
+            return POLL_S
+        study = load_study(self.cfg, self.search, self.storage, number)
+        self.trial = optuna.Trial(study, self.leases.trial_id(number))
+        out_dir = self.search.folder / f"trial-{number:04}"
+        cfg = replace(suggest(self.trial, self.cfg), out_dir=out_dir, resume="auto")
+        self.trial.set_user_attr("config", cfg.plain())
+        return number, cfg
+
+    def run(self, number: int, cfg: Config) -> None:
+        """Train a trial to its end, whatever that is, and say so."""
+        try:
+            if self.trial is None:
+                train.run(cfg, self.report)
+                return
+            with Renewal(self.leases, number):
+                score = train.run(cfg, self.report)
+            self.tell(score, None)
+        except optuna.TrialPruned:
+            self.tell(None, optuna.trial.TrialState.PRUNED)
+        except StoppedError:
+            self.leases.release(number)
+        except Exception as error:
+            self.leases.fail(number, f"{type(error).__name__}: {' '.join(str(error).split())}")
+            if world_size() > 1 or isinstance(error, torch.AcceleratorError):
+                raise  # the other processes wait for this one, or the device is lost: begin anew
+
+    def report(self, epoch: int, score: float) -> None:
+        """Tell the study a score; raise in all processes if the trial is to end here."""
+        verdict = share(self.judge(epoch, score) if self.trial else None)
+        if verdict is not None:
+            raise verdict
+
+    def judge(self, epoch: int, score: float) -> Exception | None:
+        assert self.trial
+        if self.stopping or not self.leases.holds(self.trial.number):
+            return StoppedError()
+        self.trial.report(score, epoch)
+        return optuna.TrialPruned() if self.trial.should_prune() else None
+
+    def tell(self, score: float | None, state: optuna.trial.TrialState | None) -> None:
+        if self.trial:
+            self.trial.study.tell(self.trial, score, state, skip_if_finished=True)
+
+    def stop(self, *args: object) -> None:
+        """End with the epoch."""
+        self.stopping = True
+
+
+def share(value: T) -> T:
+    """What the first process has, in all of them."""
+    box = [value]
+    if dist.is_initialized():
+        dist.broadcast_object_list(box)
+    return box[0]
+
+
+def end_with_parent() -> None:
+    """End at once when `tune` is gone: it holds the other end of our stdin, and nobody else would stop us."""
+
+    def wait() -> None:
+        os.read(0, 1)  # not sys.stdin, whose lock would be held while Python ends
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def main() -> None:
+    end_with_parent()
+    with plain_errors(), process_group():
+        cfg, search = read_command()
+        torch.set_float32_matmul_precision("high")
+        worker = Worker(cfg, search)
+        for name in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(name, worker.stop)
+        worker.work()
+
+
+if __name__ == "__main__":
+    main()
