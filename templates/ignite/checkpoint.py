@@ -13,13 +13,15 @@ from .config import Config, UserError
 from .engine import num_steps
 from .model import Net
 
+LIBRARY = "pytorch-ignite"
+
 
 def attach_checkpoints(trainer: Engine, state: dict[str, Any], cfg: Config) -> None:
     """Save the complete state after each epoch as `checkpoints/step-00000080.pt`."""
 
     def save(checkpoint: Mapping[str, Any], filename: str, *args: Any) -> None:
         if idist.get_rank() == 0:
-            storage.save_checkpoint(cfg.out_dir / "checkpoints" / filename, checkpoint)
+            storage.save_checkpoint(cfg.out_dir / "checkpoints" / filename, checkpoint, LIBRARY)
 
     checkpoint = Checkpoint(
         state,

@@ -12,7 +12,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from . import objective
 from .config import Config
 from .data import Batch
-from .metrics import attach_metrics, mean_loss
+from .metrics import MeanLoss, attach_metrics
 from .model import Net
 from .optim import build_optimizer, build_schedule
 from .parallel import distribute, distribute_optimizer, no_sync
@@ -35,7 +35,7 @@ class Training:
         self.optimizer = distribute_optimizer(build_optimizer(self.model, cfg.optim))
         self.schedule = build_schedule(self.optimizer, cfg.optim, total_steps)
         self.scaler = torch.amp.GradScaler(idist.device().type, enabled=cfg.precision == "fp16")
-        self.loss = mean_loss()  # since the last point of the curves
+        self.loss = MeanLoss()  # since the last point of the curves
         self.parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         self.grad_clip = cfg.optim.grad_clip
 

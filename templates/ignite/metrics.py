@@ -1,5 +1,8 @@
 """What is measured while training, and how counts of all processes come together."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from ignite import distributed as idist
 from ignite.engine import Engine
 from ignite.metrics import Average, ConfusionMatrix, Loss, MetricsLambda
@@ -8,9 +11,20 @@ from torch import Tensor
 from . import objective
 
 
-def mean_loss() -> Average:
-    """A mean that stays on the device until it is asked for."""
-    return Average(device=idist.device())
+class MeanLoss(Average):
+    """A mean that stays on the device until it is asked for; its state is that of all processes together."""
+
+    def __init__(self) -> None:
+        super().__init__(device=idist.device())
+
+    def state_dict(self) -> dict[str, Any]:  # type: ignore[override]
+        total, weight = idist.all_reduce(self.accumulator.item()), idist.all_reduce(float(self.num_examples))
+        return {"total": total, "weight": weight}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        if idist.get_rank() == 0:
+            self.accumulator.fill_(state["total"])
+            self.num_examples = int(state["weight"])
 
 
 def attach_metrics(evaluator: Engine, num_classes: int) -> None:

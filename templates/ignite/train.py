@@ -88,6 +88,7 @@ def assemble(
 
     state = {"trainer": trainer, "best": best, "early_stopping": stopper, "model": net}
     state |= {"optimizer": training.optimizer, "schedule": training.schedule, "scaler": training.scaler}
+    state |= {"train_loss": training.loss}
     attach_checkpoints(trainer, state, cfg)
     attach_max_steps(trainer, cfg.max_steps)
     return trainer, state

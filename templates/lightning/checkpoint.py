@@ -14,12 +14,14 @@ from .model import Net
 from .objective import MONITOR
 from .runs import Best
 
+LIBRARY = "pytorch-lightning"
+
 
 class Files(CheckpointIO):
     """How checkpoints are written and read: with a manifest, see `storage`."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        storage.save_checkpoint(Path(path), checkpoint)
+        storage.save_checkpoint(Path(path), checkpoint, LIBRARY)
 
     def load_checkpoint(self, path: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
         return storage.load_checkpoint(Path(path))

@@ -12,7 +12,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from . import objective
 from .config import Config
 from .data import Batch
-from .metrics import Validation, mean_loss
+from .metrics import MeanLoss, Validation
 from .model import Net
 from .optim import build_optimizer, build_schedule
 from .parallel import distribute
@@ -29,7 +29,7 @@ class Task(pl.LightningModule):
     def __init__(self, net: Net, cfg: Config, num_classes: int, total_steps: int) -> None:
         super().__init__()
         self.net, self.cfg, self.total_steps = net, cfg, total_steps
-        self.train_loss = mean_loss()
+        self.train_loss = MeanLoss()
         self.validation = Validation(num_classes)
 
     def configure_model(self) -> None:
@@ -67,6 +67,12 @@ class Task(pl.LightningModule):
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": schedule, "interval": interval, "monitor": "val/loss"},
         }
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["train_loss"] = self.train_loss.save()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.train_loss.load(checkpoint["train_loss"])
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
         """Lightning would step a plateau after the checkpoint of its epoch, which would lose it on resume."""

@@ -16,7 +16,7 @@ from .config import Config, UserError, parse, plain_errors
 from .data import SUFFIXES, WHITE, Shape, load_image
 from .model import Net
 from .objective import probabilities
-from .storage import load_weights
+from .storage import load_best, load_weights
 
 INPUTS = {"nargs": "+", "help": "image files, folders of them, or .npy arrays"}
 
@@ -28,11 +28,11 @@ class Predictor:
         path = run / "best.pt"
         if not path.exists():
             raise UserError(f"run={run}: it holds no best.pt. Train first, or name a run with --run.")
-        best = json.loads((run / "best.json").read_text())
+        best, weights = load_best(run)
         self.classes: list[str] = best["classes"]
         self.shape: Shape = tuple(best["shape"])
         self.net = Net(cfg.model, self.shape[0], len(self.classes)).eval()
-        load_weights(self.net, torch.load(path, map_location="cpu", weights_only=True), path)
+        load_weights(self.net, weights, path)
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> list[dict[str, Any]]:

@@ -14,15 +14,16 @@ from torch import Tensor, nn
 
 from .config import Config, UserError
 from .data import Images
+from .migrations import SCHEMA
 from .plots import draw_confusion, draw_curves
 from .processes import barrier, rank
-from .storage import SCHEMA, replacing, save_json
+from .storage import newest_checkpoint, replacing, save_json, save_text, tidy
 
 
 def find_checkpoint(cfg: Config) -> Path | None:
     """The checkpoint to continue from, or None; raises `UserError` before a run would be overwritten."""
     if cfg.resume == "auto":
-        return max((cfg.out_dir / "checkpoints").glob("step-*.pt"), default=None)
+        return newest_checkpoint(cfg.out_dir / "checkpoints")
     if cfg.resume != "never":
         if not Path(cfg.resume).is_file():
             raise UserError(f"resume={cfg.resume}: give never, auto, or the path of a checkpoint.")
@@ -36,13 +37,14 @@ def find_checkpoint(cfg: Config) -> Path | None:
 
 
 def start(cfg: Config, step: int) -> None:
-    """Make the run's folder and note the settings; drop what was logged after `step`, where it starts."""
+    """Make the run's folder and note the settings; drop what is later than `step`, where it starts."""
     barrier()  # every process has looked at the folder before the first one writes to it
     if rank() > 0:
         return
     try:
         (cfg.out_dir / "checkpoints").mkdir(parents=True, exist_ok=True)
-        (cfg.out_dir / "config.yaml").write_text(yaml.safe_dump(cfg.plain(), sort_keys=False))
+        tidy(cfg.out_dir / "checkpoints", step)
+        save_text(cfg.out_dir / "config.yaml", yaml.safe_dump(cfg.plain(), sort_keys=False))
         MetricsFile(cfg.out_dir).cut(step)
     except OSError as error:
         raise UserError(f"out_dir={cfg.out_dir}: it cannot be written to ({error.strerror}).") from None
@@ -119,15 +121,15 @@ class MetricsFile(Sink):
             file.writelines(f"{step},{epoch},{name},{value:.6g}\n" for name, value in metrics.items())
 
     def read(self) -> list[list[str]]:
-        """The rows below the header."""
-        return [line.split(",") for line in self.path.read_text().splitlines()[1:]]
+        """The rows below the header; a last one that was not written to its end is left out."""
+        lines = self.path.read_text().split("\n")[1:-1] if self.path.exists() else []
+        return [line.split(",") for line in lines]
 
     def cut(self, step: int) -> None:
         """Keep the rows up to a step; those after it will be written again."""
-        rows = [row for row in self.read() if int(row[0]) <= step] if self.path.exists() else []
-        self.path.write_text(
-            "".join(",".join(row) + "\n" for row in [["step", "epoch", "name", "value"], *rows])
-        )
+        rows = [row for row in self.read() if int(row[0]) <= step]
+        header = ["step", "epoch", "name", "value"]
+        save_text(self.path, "".join(",".join(row) + "\n" for row in [header, *rows]))
 
 
 def progress_line(epoch: int, step: int, metrics: Mapping[str, float]) -> str:

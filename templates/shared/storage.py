@@ -2,19 +2,24 @@
 
 import hashlib
 import json
+import logging
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from . import migrations
 from .config import UserError
 
-SCHEMA = 1  # of checkpoints and of best.pt; a later one would say how to read this
 KEEP = 2  # newest checkpoints of a run: if the last one is damaged, there is another
+FILES = "step-" + 8 * "[0-9]"  # by name, so that whatever else lies beside them is left alone
+LOG = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -23,40 +28,94 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f"{path.name}.tmp")
     try:
         yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
+        _sync(temporary)
         temporary.replace(path)
+        if sys.platform != "win32":
+            _sync(path.parent)  # the name, too, has to outlive a power cut
     finally:
         temporary.unlink(missing_ok=True)
 
 
+def save_text(path: Path, content: str) -> None:
+    with replacing(path) as temporary:
+        temporary.write_text(content)
+
+
 def save_json(path: Path, content: Mapping[str, Any]) -> None:
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2) + "\n")
+    save_text(path, json.dumps(content, indent=2) + "\n")
 
 
-def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
+def save_checkpoint(path: Path, state: Mapping[str, Any], library: str) -> None:
     """Write `step-00000080.pt` and its manifest `step-00000080.json`; delete the oldest."""
-    with replacing(path) as temporary:
-        torch.save(state, temporary)
-        step = int(path.stem.removeprefix("step-"))
-        manifest = {"schema": SCHEMA, "step": step, "sha256": _sha256(temporary), "torch": torch.__version__}
-        save_json(path.with_suffix(".json"), manifest)
-    for old in sorted(path.parent.glob("step-*.pt"))[:-KEEP]:
-        old.unlink()
-        old.with_suffix(".json").unlink(missing_ok=True)
+    manifest: dict[str, Any] = {
+        "schema": migrations.SCHEMA,
+        "step": _step(path),
+        "versions": {name: version(name) for name in ("torch", library)},
+    }
+    try:
+        with replacing(path) as temporary:
+            torch.save(state, temporary)
+            manifest["sha256"] = sha256(temporary)
+            save_json(path.with_suffix(".json"), manifest | {"seal": _seal(manifest)})
+    except (OSError, RuntimeError) as error:  # torch's own writer raises the second
+        raise UserError(
+            f"{path}: it cannot be written ({error}). The checkpoints before it are whole: make room, and"
+            " go on with --resume auto."
+        ) from error
+    finally:
+        tidy(path.parent)
+
+
+def tidy(folder: Path, last: int = sys.maxsize) -> None:
+    """Delete all but the newest checkpoints up to step `last`, and what a save that was killed has left."""
+    names = sorted(path.stem for path in folder.glob(f"{FILES}.pt") if _step(path) <= last)[-KEEP:]
+    for file in folder.glob(f"{FILES}.*"):
+        if file.name.partition(".")[0] not in names or file.suffix == ".tmp":
+            file.unlink()
+
+
+def newest_checkpoint(folder: Path) -> Path | None:
+    """The newest checkpoint that is whole, or None if there is none at all; says which ones are damaged."""
+    paths = sorted(folder.glob(f"{FILES}.pt"), reverse=True)
+    for path in paths:
+        if not (wrong := damage(path)):
+            return path
+        LOG.warning("%s: this checkpoint is damaged: %s. The one before it is used.", path, wrong)
+    if paths:
+        raise UserError(f"{folder}: no checkpoint in it is whole. Start anew with another --out_dir.")
+    return None
+
+
+def damage(path: Path) -> str:
+    """What is wrong with a checkpoint or its manifest; nothing if it is as it was saved."""
+    try:
+        manifest = json.loads(path.with_suffix(".json").read_text())
+        seal = manifest.pop("seal", None)
+        if manifest["step"] != _step(path):
+            return f"its manifest is that of step {manifest['step']}"
+        if seal != (_seal(manifest) if manifest["schema"] > 1 else None):  # schema 1 had none
+            return "its manifest has changed"
+        return "" if manifest["sha256"] == sha256(path) else "its content has changed"
+    except FileNotFoundError as error:
+        return f"{Path(error.filename).name} is missing"
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return f"its manifest cannot be read ({error})"
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint; raises `UserError` when it is not what its manifest says, or is none."""
-    manifest = path.with_suffix(".json")
-    if manifest.exists() and json.loads(manifest.read_text())["sha256"] != _sha256(path):
-        raise UserError(f"{path}: this checkpoint is damaged. Resume from the one before it.")
-    try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # of pickle, zip or torch
-        raise UserError(f"{path}: this is no checkpoint that can be read ({type(error).__name__}).") from None
-    return state
+    """Read a checkpoint, also one of an earlier version; raises `UserError` if it is not as it was saved."""
+    if wrong := damage(path):
+        raise UserError(f"{path}: this checkpoint is damaged: {wrong}. Give another one, or --resume auto.")
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    schema = json.loads(path.with_suffix(".json").read_text())["schema"]
+    return migrations.migrate(state, schema, migrations.CHECKPOINTS, path)
+
+
+def load_best(run: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What `best.json` says, and the weights in `best.pt`."""
+    best = json.loads((run / "best.json").read_text())
+    weights = torch.load(run / "best.pt", map_location="cpu", weights_only=True)
+    return best, migrations.migrate(weights, best["schema"], migrations.WEIGHTS, run / "best.pt")
 
 
 def load_weights(net: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:
@@ -70,6 +129,23 @@ def load_weights(net: nn.Module, weights: Mapping[str, Tensor], path: Path) -> N
         ) from None
 
 
-def _sha256(path: Path) -> str:
+def _step(path: Path) -> int:
+    return int(path.stem.removeprefix("step-"))
+
+
+def sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _seal(manifest: Mapping[str, Any]) -> str:
+    """By which a change in the manifest itself is found."""
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,35 @@
+"""How files that were saved by an earlier version of this project are read by this one.
+
+To change what a checkpoint or `best.pt` holds, raise `SCHEMA` by one and register, under the number before
+it, a function that turns the old content into the new.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from .config import UserError
+
+SCHEMA = 2  # of what is saved now; manifests and best.json say with which one their file was
+
+State = dict[str, Any]
+Migrations = dict[int, Callable[[State], State]]
+
+
+def _add_loss(state: State) -> State:
+    """Schema 1 had no loss since the last point of the curve."""
+    return state | {"train_loss": {"total": 0.0, "weight": 0.0}}
+
+
+CHECKPOINTS: Migrations = {1: _add_loss}
+WEIGHTS: Migrations = {}  # of best.pt: rename a parameter here when its module gets another name
+
+
+def migrate(content: State, schema: int, migrations: Migrations, name: object) -> State:
+    """Bring a file's content to the present schema; raises `UserError` for one of a later version."""
+    if schema > SCHEMA:
+        raise UserError(
+            f"{name}: schema {schema} is of a later version, this one reads up to {SCHEMA}. Update it."
+        )
+    for old in range(schema, SCHEMA):
+        content = migrations[old](content) if old in migrations else content
+    return content
