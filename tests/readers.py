@@ -116,10 +116,10 @@ class Wandb:
     def curves(self) -> Curves:
         found: Curves = {}
         for row in self.history():
-            step = row.pop(STEP, None)
-            for name, value in row.items():
-                if step is not None and not name.startswith("_"):
-                    found.setdefault(name, []).append((step, value))
+            step = row.pop(STEP)
+            if not any(name.endswith("/filenames") for name in row):  # those are pictures
+                for name in row.keys() - {"_step", "_runtime", "_timestamp"}:
+                    found.setdefault(name, []).append((step, row[name]))
         return dict(sorted(found.items()))
 
     def hyperparameters(self) -> dict[str, object]:

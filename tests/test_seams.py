@@ -25,6 +25,7 @@ SEAMS = {
     ("loggers", "tensorboard,wandb"): "loggers wandb_run",
     ("loggers", "mlflow,wandb"): "loggers mlflow_run wandb_run",
     ("loggers", "tensorboard,mlflow,wandb"): "loggers mlflow_run wandb_run",
+    ("monitoring", "prometheus"): "loggers prometheus tests/test_prometheus.py",
 }
 
 SWITCHES = [

@@ -24,6 +24,9 @@ from . import (
     #: if loggers
     pictures,
     #: endif
+    #: if monitoring == "prometheus"
+    prometheus,
+    #: endif
     runs,
     #: if "wandb" in loggers
     wandb_run,
@@ -71,7 +74,7 @@ class MLflow(runs.Sink):
     def __exit__(self, failed: object, *error: object) -> None:
         for name, picture in pictures.load_pictures(self.out_dir).items():
             self.client.log_image(self.run_id, picture, f"{name}.png")
-        self.client.set_terminated(self.run_id, "FAILED" if failed else "FINISHED")
+        self.client.set_terminated(self.run_id, mlflow_run.ending(failed))
 
 
 #: endif
@@ -103,6 +106,9 @@ def open_loggers(cfg: Config, metrics_file: runs.MetricsFile) -> Iterator[list[r
     with ExitStack() as stack:
         yield [
             stack.enter_context(metrics_file),
+            #: if monitoring == "prometheus"
+            stack.enter_context(prometheus.Prometheus(cfg.out_dir, metrics_file.steps_per_epoch)),
+            #: endif
             #: if "tensorboard" in loggers
             stack.enter_context(TensorBoard(cfg)),
             #: endif

@@ -25,6 +25,9 @@ from . import (
     #: if loggers
     pictures,
     #: endif
+    #: if monitoring == "prometheus"
+    prometheus,
+    #: endif
     runs,
     #: if "wandb" in loggers
     wandb_run,
@@ -98,10 +101,10 @@ class MLflow(RunLogger, MLFlowLogger):
     def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
         """`open_run` has sent them."""
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, failed: object, *error: object) -> None:
         for name, picture in pictures.load_pictures(self.out_dir).items():
             self.experiment.log_image(self.run_id, picture, f"{name}.png")
-        super().__exit__(*error)
+        self.experiment.set_terminated(self.run_id, mlflow_run.ending(failed))
 
 
 #: endif
@@ -157,6 +160,9 @@ def open_loggers(cfg: Config, metrics_file: runs.MetricsFile) -> Iterator[list[R
     with ExitStack() as stack:
         loggers: list[RunLogger] = [
             stack.enter_context(SinkLogger(metrics_file)),
+            #: if monitoring == "prometheus"
+            stack.enter_context(SinkLogger(prometheus.Prometheus(cfg.out_dir, metrics_file.steps_per_epoch))),
+            #: endif
             #: if "tensorboard" in loggers
             stack.enter_context(TensorBoard(cfg)),
             #: endif

@@ -28,6 +28,11 @@ def open_run(cfg: Config) -> tuple[MlflowClient, str]:
     return client, run_id
 
 
+def ending(error: object) -> str:
+    """How MLflow calls the end of a run, by the type of what ended it; a search prunes on purpose."""
+    return "FINISHED" if getattr(error, "__name__", "TrialPruned") == "TrialPruned" else "FAILED"
+
+
 def _reopen(client: MlflowClient, run_id: str) -> bool:
     """Mark a run as running again; its parameters stay those of its first start, as MLflow changes none."""
     try:

@@ -1,0 +1,99 @@
+import socket
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from threading import Thread
+from urllib.request import urlopen
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from my_project import prometheus
+from my_project.train import run
+
+
+def values(text):
+    return {
+        sample.name: sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name.startswith("training_")
+    }
+
+
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return server.getsockname()[1]
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Deliver often, and wait for nobody."""
+    monkeypatch.setattr(prometheus, "INTERVAL_S", 0.05)
+    monkeypatch.setattr(prometheus, "GRACE_S", 0.2)
+
+
+def test_a_run_can_be_scraped_while_it_trains(small, monkeypatch):
+    port, scrapes = free_port(), []
+    monkeypatch.setenv("METRICS_ADDRESS", f"127.0.0.1:{port}")
+
+    def scrape(epoch, score):
+        with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+            scrapes.append((epoch, score, values(answer.read().decode())))
+
+    run(small, scrape)
+    for epoch, score, scraped in scrapes:
+        assert scraped["training_epoch"] == epoch
+        assert scraped["training_val_accuracy"] == score
+        assert scraped["training_running"] == 1
+        assert {"training_loss", "training_lr", "training_step"} <= set(scraped)
+    assert len(scrapes) == small.epochs
+
+
+def test_a_run_leaves_its_last_metrics_in_a_file(small, tmp_path, monkeypatch):
+    monkeypatch.setenv("METRICS_FILE", str(tmp_path / "digits.prom"))
+    best = run(small)
+    left = values((tmp_path / "digits.prom").read_text())
+    assert left["training_running"] == left["training_failed"] == 0
+    assert left["training_val_accuracy"] <= best
+
+
+def test_a_run_pushes_its_metrics(small, quick, monkeypatch):
+    pushed = []
+
+    class Gateway(BaseHTTPRequestHandler):
+        def do_POST(self):
+            pushed.append((self.path, values(self.rfile.read(int(self.headers["Content-Length"])).decode())))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *args):
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Gateway) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("PUSHGATEWAY_URL", f"http://127.0.0.1:{server.server_port}")
+        run(replace(small, epochs=1))
+        server.shutdown()
+    path, last = pushed[-1]
+    assert path == f"/metrics/job/my_project/run/{small.out_dir.name}"
+    assert (last["training_epoch"], last["training_running"]) == (1, 0)
+
+
+def test_a_run_goes_on_when_nothing_takes_its_metrics(small, quick, tmp_path, monkeypatch, capsys):
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # it lets everybody in and answers nobody
+        port = silent.getsockname()[1]
+        monkeypatch.setenv("METRICS_ADDRESS", f"127.0.0.1:{port}")
+        monkeypatch.setenv("METRICS_FILE", str(tmp_path / "missing" / "digits.prom"))
+        monkeypatch.setenv("PUSHGATEWAY_URL", f"http://127.0.0.1:{port}")
+        assert run(replace(small, epochs=1)) > 0
+    said = capsys.readouterr().err
+    assert f"METRICS_ADDRESS=127.0.0.1:{port}: no metrics there" in said
+    assert "METRICS_FILE=" in said
+
+
+@pytest.mark.parametrize("address", ["nonsense", "127.0.0.1:99999", "nowhere.invalid:80", ""])
+def test_an_address_that_is_none_is_no_reason_to_stop(small, tmp_path, address, monkeypatch, capsys):
+    monkeypatch.setenv("METRICS_ADDRESS", address)
+    with prometheus.Prometheus(tmp_path, 1) as sink:
+        sink.log_metrics({"train/loss": 1.0}, 1)
+    assert ("warning" in capsys.readouterr().err) == bool(address)
