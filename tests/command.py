@@ -4,6 +4,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 
 import pexpect  # type: ignore[import-untyped]
@@ -11,7 +12,7 @@ import pexpect  # type: ignore[import-untyped]
 from tests.releases import clean_settings
 
 COMMAND = (sys.executable, "-m", "mlscaffold")
-DOWN, CTRL_C, CTRL_U = "\x1b[B", "\x03", "\x15"
+DOWN, UP, ESC, CTRL_C, CTRL_U = "\x1b[B", "\x1b[A", "\x1b", "\x03", "\x15"
 
 
 Settings = Mapping[str, str]
@@ -67,12 +68,14 @@ def terminal(*arguments: str, cwd: Path, **settings: str) -> pexpect.spawn:
     environment = (
         clean_settings() | {"TERM": "xterm", "NO_COLOR": "1", "PROMPT_TOOLKIT_NO_CPR": "1"} | settings
     )
-    return pexpect.spawn(
+    child = pexpect.spawn(
         COMMAND[0],
         [*COMMAND[1:], *arguments],
         cwd=str(cwd),
         env=environment,
         encoding="utf-8",
         dimensions=(50, 120),
-        timeout=20,
+        timeout=60,
     )
+    child.logfile_read = StringIO()  # all that the terminal was sent
+    return child

@@ -69,6 +69,18 @@ def test_the_end_tells_how_to_make_the_project_again_and_that_does(tmp_path: Pat
     assert answers_of(tmp_path / "a")["description"] == description
 
 
+def test_the_end_lists_every_file_below_its_folder(tmp_path: Path) -> None:
+    said = mlscaffold("new", "digits", cwd=tmp_path).out
+    listed = said.partition("\n")[2].partition("To make it again")[0]
+    assert max(map(len, listed.splitlines())) <= 100
+    folder, found = "", set()
+    for line in listed.splitlines():
+        first, *rest = line.split("  ") if line[2] == " " else line[2:].split("  ")
+        folder = first or folder
+        found |= {f"{folder}{name.strip()}".removeprefix("./") for name in rest if name.strip()}
+    assert found == set(tree(tmp_path / "digits"))
+
+
 @pytest.mark.parametrize(
     ("flags", "train"), [([], "python -m"), (["--ddp"], "torchrun --nproc-per-node 2 -m")]
 )

@@ -1,7 +1,6 @@
 """Recommend Lightning, Ignite, or one of each, from what a project is like."""
 
 import json
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +8,7 @@ from pathlib import Path
 from mlscaffold.answers import Given
 from mlscaffold.catalogue import Answer, Answers, Catalogue, Choice, Question
 from mlscaffold.flags import flag_name, flag_words
+from mlscaffold.terminal import can_ask
 
 FRAMEWORKS = ("lightning", "ignite")
 
@@ -134,7 +134,7 @@ def choose(catalogue: Catalogue, flags: Answers, *, as_json: bool) -> None:
     given = Given(questions())
     given.add(flags, lambda name: flag_name(given.catalogue[name]))
     given.check()
-    if not as_json and sys.stdin.isatty() and sys.stdout.isatty():
+    if not as_json and can_ask():
         from mlscaffold.prompts import ask
 
         ask(given)

@@ -3,6 +3,8 @@
 import json
 import shlex
 import sys
+import textwrap
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,9 +17,12 @@ from mlscaffold.flags import flag_words
 from mlscaffold.git import start_repository
 from mlscaffold.render import File, message, render
 from mlscaffold.source import template_root
+from mlscaffold.terminal import can_ask
 
 if TYPE_CHECKING:
     from mlscaffold.kits import Kit
+
+WIDTH = 100  # characters of a line that lists files
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,8 +74,8 @@ def _new(wish: Wish, flags: Answers, kit: "Kit | None") -> None:
     if wish.dest is not None:
         target.check(wish.dest)
     given.check_each()
-    if not wish.yes and not wish.as_json and sys.stdin.isatty() and sys.stdout.isatty():
-        _ask(given, wish.dest)
+    if not wish.yes and not wish.as_json and can_ask():
+        _ask(given, wish.dest, kit.locks if kit else {})
     given.check()
     made = _make(catalogue, catalogue.resolve(given.answers), wish, kit)
     _report(made, wish)
@@ -82,7 +87,7 @@ def _new(wish: Wish, flags: Answers, kit: "Kit | None") -> None:
         environment.train(made.path, str(made.answers["package"]))
 
 
-def _ask(given: Given, dest: Path | None) -> None:
+def _ask(given: Given, dest: Path | None, fixed: Answers) -> None:
     from mlscaffold.prompts import ask  # takes 100 ms to import
 
     def refuse(name: str, answer: Answer) -> str:
@@ -94,7 +99,7 @@ def _ask(given: Given, dest: Path | None) -> None:
             return str(error)
         return ""
 
-    ask(given, refuse)
+    ask(given, refuse, review="Make this project?", fixed=list(fixed))
 
 
 def _make(catalogue: Catalogue, answers: dict[str, Answer], wish: Wish, kit: "Kit | None") -> Made:
@@ -134,6 +139,7 @@ def _report(made: Made, wish: Wish) -> None:
         _print_tree(made)
     else:
         print(f"Made {made.path}: {_total(made)}.")
+        print("\n".join(_overview(made.files)))
         print(f"To make it again: {made.command}")
         print(f"\n{message(made.answers, shlex.quote(str(made.path)))}", end="")
     if made.note:
@@ -167,6 +173,27 @@ def _print_tree(made: Made) -> None:
         branches[folder].add(Text.assemble(name.split("/")[-1], (f"  {len(file.content):,} bytes", "dim")))
     Console(soft_wrap=True).print(tree)
     print(f"\n{_total(made)}. Nothing was written.")
+
+
+def _overview(files: Iterable[str]) -> list[str]:
+    """List files by folder, a line or two for each: a tree that fits a screen."""
+    folders: dict[str, list[str]] = {}
+    for name in files:
+        folder, _, file = name.rpartition("/")
+        folders.setdefault(f"{folder}/" if folder else "./", []).append(file)
+    width = max(map(len, folders)) + 4
+    return [
+        line
+        for folder in sorted(folders)
+        for line in textwrap.wrap(
+            "  ".join(folders[folder]),
+            WIDTH,
+            initial_indent=f"  {folder}".ljust(width),
+            subsequent_indent=" " * width,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+    ]
 
 
 def _total(made: Made) -> str:

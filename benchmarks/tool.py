@@ -1,0 +1,216 @@
+"""The command line beside copier, cookiecutter and uv: start-up, a new project, completion."""
+
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import matplotlib as mpl
+
+from mlscaffold.catalogue import read
+from mlscaffold.render import render
+from mlscaffold.source import template_root
+
+ROOT = Path(__file__).parents[1]
+PLOT = ROOT / "docs/benchmarks/tool.svg"
+ROUNDS = 21
+PROJECTS = 300  # rendered and written in one process
+
+PAGE = """\
+# The command line beside its peers
+
+What `python -m benchmarks tool` measured: each command {rounds} times, all in turn, in one environment into
+which pip installed this package, copier, cookiecutter and uv ({versions}), on {cores} CPU cores. Times are in
+milliseconds of wall clock; ratios are between medians.
+
+{table}
+
+![The medians as bars](tool.svg)
+
+| Goal | Measured |
+|---|---|
+{goals}
+
+`copier` copies the same template, `cookiecutter` the files of the same project, `uv init` makes a package of
+a few files. What remains above `uv`, a compiled program, is Python itself, {python:.0f} ms to start it, and
+the imports of Typer, PyYAML, Jinja and pathspec. Compiled templates are kept:
+[why and where](../decisions/0007-compiled-templates.md).
+"""
+
+
+@dataclass
+class Timed:
+    """A command, and the seconds that each of its runs took."""
+
+    name: str
+    command: Sequence[str]
+    settings: Mapping[str, str] = field(default_factory=dict)
+    seconds: list[float] = field(default_factory=list)
+
+    @property
+    def median_ms(self) -> float:
+        return 1000 * statistics.median(self.seconds)
+
+    @property
+    def least_ms(self) -> float:
+        return 1000 * min(self.seconds)
+
+
+def measure() -> str:
+    """Install everything into a scratch environment, run it in turn, and write the page and its plot."""
+    with tempfile.TemporaryDirectory() as folder:
+        scratch = Path(folder)
+        scripts = install(scratch / "env")
+        commands = list_commands(scripts, scratch)
+        for number in range(1 + ROUNDS):
+            for timed in commands:
+                seconds = run(timed, scratch / "work")
+                if number:  # the first fills the caches: of bytecode, of templates, of the disk
+                    timed.seconds.append(seconds)
+        rate = projects_per_second(scripts / "python", scratch / "many")
+        versions = installed_versions(scripts / "python")
+    draw(commands)
+    by_name = {timed.name: timed for timed in commands}
+    return PAGE.format(
+        rounds=ROUNDS, versions=versions, cores=os.cpu_count(), table=as_table(commands),
+        goals=as_goals(by_name, rate), python=by_name["python -c pass"].median_ms,
+    )  # fmt: skip
+
+
+def install(environment: Path) -> Path:
+    """Make an environment with all four tools from the package index, as their users have them."""
+    subprocess.run([sys.executable, "-m", "venv", environment], check=True)
+    scripts = environment / "bin"
+    wanted = ["copier", "cookiecutter", "uv", str(ROOT)]
+    subprocess.run(
+        [scripts / "python", "-m", "pip", "install", "-qq", "-c", ROOT / "constraints.txt", *wanted],
+        check=True,
+    )
+    return scripts
+
+
+def list_commands(scripts: Path, scratch: Path) -> list[Timed]:
+    source = commit_template(scratch / "template")
+    cookie = write_cookie(scratch / "cookie")
+    typed = {"COMP_WORDS": "mlscaffold new --fra", "COMP_CWORD": "2"}
+    completion = {"_MLSCAFFOLD_COMPLETE": "complete_bash", **typed}
+    uv_init = [str(scripts / "uv"), "init", "--quiet", "--package"]
+    tools = ("mlscaffold", "copier", "cookiecutter", "uv")
+    return [
+        Timed("python -c pass", [str(scripts / "python"), "-c", "pass"]),
+        *(Timed(f"{tool} --help", [str(scripts / tool), "--help"]) for tool in tools),
+        Timed("mlscaffold completion", [str(scripts / "mlscaffold")], completion),
+        Timed("mlscaffold new", [str(scripts / "mlscaffold"), "new", "p", "--yes", "--no-git"]),
+        Timed(
+            "copier copy",
+            [str(scripts / "copier"), "copy", "--defaults", "--quiet", "--vcs-ref", "HEAD", str(source), "p"],
+        ),
+        Timed("cookiecutter", [str(scripts / "cookiecutter"), "--no-input", str(cookie)]),
+        Timed("uv init", [*uv_init, "p"]),
+        Timed("uv init --vcs none", [*uv_init, "--vcs", "none", "p"]),
+    ]
+
+
+def commit_template(folder: Path) -> Path:
+    """Put the template, as it is now, into a git repository of its own for Copier to copy."""
+    shutil.copytree(ROOT / "templates", folder / "templates", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "copier.yml", folder)
+    identity = ["-c", "user.name=b", "-c", "user.email=b@example.invalid"]
+    for arguments in (["init", "--quiet"], ["add", "--all"], [*identity, "commit", "--quiet", "-m", "now"]):
+        subprocess.run(["git", *arguments], cwd=folder, check=True)
+    return folder
+
+
+def write_cookie(folder: Path) -> Path:
+    """Write the files of the default project as a template of cookiecutter, which renders each of them."""
+    for name, file in render({"project": "p"}).items():
+        path = folder / "{{ cookiecutter.name }}" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{{% raw %}}{file.content.decode()}{{% endraw %}}", encoding="utf-8")
+    (folder / "cookiecutter.json").write_text(json.dumps({"name": "p"}), encoding="utf-8")
+    return folder
+
+
+def run(timed: Timed, work: Path) -> float:
+    """Run a command in an empty folder, and return how many seconds it took."""
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir()
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    begin = time.perf_counter()
+    subprocess.run(
+        timed.command, cwd=work, env=kept | dict(timed.settings), stdin=subprocess.DEVNULL,
+        capture_output=True, check=True,
+    )  # fmt: skip
+    return time.perf_counter() - begin
+
+
+def projects_per_second(python: Path, folder: Path) -> float:
+    """Render and write projects of all frameworks in one process of the scratch environment."""
+    values = [str(value) for value in read(template_root())["framework"].values]
+    script = (
+        "import sys, time; from pathlib import Path\n"
+        "from mlscaffold import target; from mlscaffold.render import render\n"
+        f"values, count, folder = {values!r}, {PROJECTS}, Path(sys.argv[1])\n"
+        "begin = time.perf_counter()\n"
+        "for number in range(count):\n"
+        "    with target.staged(folder / str(number)) as staging:\n"
+        "        target.write(render({'framework': values[number % len(values)]}), staging)\n"
+        "print(count / (time.perf_counter() - begin))"
+    )
+    done = subprocess.run([python, "-c", script, folder], capture_output=True, text=True, check=True)
+    return float(done.stdout)
+
+
+def installed_versions(python: Path) -> str:
+    script = (
+        "import importlib.metadata as m, platform\n"
+        "tools = ['mlscaffold', 'copier', 'cookiecutter', 'uv', 'typer']\n"
+        "found = [f'{tool} {m.version(tool)}' for tool in tools]\n"
+        "print(', '.join([f'Python {platform.python_version()}', *found]))"
+    )
+    done = subprocess.run([python, "-c", script], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def as_table(commands: Sequence[Timed]) -> str:
+    lines = ["| Command | least | median |", "|---|---:|---:|"]
+    lines += [f"| `{timed.name}` | {timed.least_ms:.0f} | {timed.median_ms:.0f} |" for timed in commands]
+    return "\n".join(lines)
+
+
+def as_goals(by_name: Mapping[str, Timed], rate: float) -> str:
+    rows = [
+        ("mlscaffold --help", "copier --help", 0.45),
+        ("mlscaffold new", "copier copy", 0.25),
+        ("mlscaffold new", "uv init", 2.5),
+        ("mlscaffold completion", "mlscaffold --help", 1.0),
+    ]
+    lines = []
+    for ours, theirs, most in rows:
+        ratio = by_name[ours].median_ms / by_name[theirs].median_ms
+        lines.append(f"| `{ours}` at most {most} of `{theirs}` | {ratio:.2f} |")
+    return "\n".join([*lines, f"| at least 150 projects a second, written in one process | {rate:.0f} |"])
+
+
+def draw(commands: Sequence[Timed]) -> None:
+    """Draw the medians as bars, ours in another colour."""
+    mpl.use("svg")
+    mpl.rcParams["svg.hashsalt"] = "mlscaffold"  # the same figure gives the same file
+    from matplotlib import pyplot as plt
+
+    shown = [timed for timed in reversed(commands) if timed.name != "python -c pass"]
+    figure, axes = plt.subplots(figsize=(8, 0.4 * len(shown) + 0.8), layout="constrained")
+    colours = ["tab:blue" if timed.name.startswith("mlscaffold") else "lightgray" for timed in shown]
+    bars = axes.barh([timed.name for timed in shown], [timed.median_ms for timed in shown], color=colours)
+    axes.bar_label(bars, fmt="%.0f", padding=3)
+    axes.set_xlabel("median, ms")
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(PLOT, metadata={"Date": None})
+    plt.close(figure)
