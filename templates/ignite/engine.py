@@ -14,7 +14,7 @@ from .config import Config
 from .data import Batch
 from .metrics import MeanLoss, attach_metrics
 from .model import Net
-from .optim import build_optimizer, build_schedule
+from .optim import WeightAverage, build_optimizer, build_schedule
 from .parallel import distribute, distribute_optimizer, no_sync
 from .seeding import seed_for
 
@@ -32,6 +32,7 @@ class Training:
 
     def __init__(self, net: Net, cfg: Config, total_steps: int) -> None:
         self.model = distribute(net)
+        self.average = WeightAverage(net, cfg.ema_decay)
         self.optimizer = distribute_optimizer(build_optimizer(self.model, cfg.optim))
         self.schedule = build_schedule(self.optimizer, cfg.optim, total_steps)
         self.scaler = torch.amp.GradScaler(idist.device().type, enabled=cfg.precision == "fp16")
@@ -47,6 +48,7 @@ class Training:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad()
+        self.average.update()
         if not isinstance(self.schedule, ReduceLROnPlateau):
             self.schedule.step()
 

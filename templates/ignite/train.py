@@ -25,6 +25,7 @@ from .optim import steps_per_epoch, total_steps
 from .parallel import process_group
 from .processes import rank
 from .runs import Best, MetricsFile, Sink, find_checkpoint, finish, finished_score, start
+from .speed import build_profiler, prepare
 
 Loaders = tuple[DataLoader[Batch], DataLoader[Batch]]  # to train on, to validate with
 Report = Callable[[int, float], None]
@@ -40,7 +41,7 @@ def run(cfg: Config, report: Report | None = None) -> float:
     cfg = replace(cfg, num_threads=torch.get_num_threads())
     images = load_images(cfg.data)
     torch.manual_seed(cfg.seed)
-    net = Net(cfg.model, images.shape[0], len(images.classes))
+    net = prepare(Net(cfg.model, images.shape[0], len(images.classes)), cfg)
 
     checkpoint = find_checkpoint(cfg)
     saved = load_state(checkpoint, net) if checkpoint else None
@@ -68,7 +69,7 @@ def assemble(
     training = Training(net, cfg, total_steps(cfg, len(train_loader)))
     trainer = build_trainer(training, cfg)
     evaluator = build_evaluator(net, cfg, len(images.classes))
-    best = Best(cfg.out_dir, images)
+    best = Best(cfg, images)
     stopper = EarlyStopping(cfg.patience or sys.maxsize, score, trainer)
     evaluator.add_event_handler(Events.COMPLETED, stopper)
     attach_loggers(loggers, trainer, evaluator, training, cfg)
@@ -79,8 +80,9 @@ def assemble(
 
     @trainer.on(Events.EPOCH_COMPLETED)
     def validate() -> None:
-        metrics = evaluator.run(val_loader).metrics
-        best.offer(metrics[MONITOR], num_steps(trainer), net, metrics["confusion"])
+        with training.average.applied():
+            metrics = evaluator.run(val_loader).metrics
+            best.offer(metrics[MONITOR], num_steps(trainer), net, metrics["confusion"])
         if isinstance(training.schedule, ReduceLROnPlateau):
             training.schedule.step(metrics["val/loss"])
         if report:
@@ -88,9 +90,10 @@ def assemble(
 
     state = {"trainer": trainer, "best": best, "early_stopping": stopper, "model": net}
     state |= {"optimizer": training.optimizer, "schedule": training.schedule, "scaler": training.scaler}
-    state |= {"train_loss": training.loss}
+    state |= {"train_loss": training.loss, "average": training.average}
     attach_checkpoints(trainer, state, cfg)
     attach_max_steps(trainer, cfg.max_steps)
+    attach_profiler(trainer, cfg)
     return trainer, state
 
 
@@ -106,6 +109,16 @@ def attach_max_steps(trainer: Engine, max_steps: int) -> None:
     def end_run() -> None:
         if num_steps(trainer) == max_steps:
             trainer.terminate()
+
+
+def attach_profiler(trainer: Engine, cfg: Config) -> None:
+    """Look at what a few steps spend their time on, where the settings ask for it."""
+    if not cfg.profile:
+        return
+    profiler = build_profiler(cfg)
+    trainer.add_event_handler(Events.STARTED, profiler.start)
+    trainer.add_event_handler(Events.ITERATION_COMPLETED, profiler.step)
+    trainer.add_event_handler(Events.COMPLETED, profiler.stop)
 
 
 def score(evaluator: Engine) -> float:

@@ -1,5 +1,6 @@
 """What one step of training and one of validation do."""
 
+from contextlib import ExitStack
 from typing import Any
 
 import pytorch_lightning as pl
@@ -14,7 +15,7 @@ from .config import Config
 from .data import Batch
 from .metrics import MeanLoss, Validation
 from .model import Net
-from .optim import build_optimizer, build_schedule
+from .optim import WeightAverage, build_optimizer, build_schedule
 from .parallel import distribute
 from .processes import rank
 from .seeding import seed_for
@@ -78,6 +79,39 @@ class Task(pl.LightningModule):
         """Lightning would step a plateau after the checkpoint of its epoch, which would lose it on resume."""
         if not isinstance(scheduler, ReduceLROnPlateau):
             scheduler.step()
+
+
+class AverageWeights(pl.Callback):
+    """Averages the weights while they are trained (EMA); validations and `best.pt` are of the averages."""
+
+    def __init__(self) -> None:
+        self.swapped = ExitStack()
+        self.state: dict[str, Any] = {}  # that a resumed run begins with
+
+    def on_train_start(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
+        assert isinstance(task, Task)
+        self.average, self.last_step = WeightAverage(task.net, task.cfg.ema_decay), trainer.global_step
+        self.average.load_state_dict(self.state)
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:
+        if trainer.global_step > self.last_step:
+            self.average.update()
+        self.last_step = trainer.global_step
+
+    def on_validation_start(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
+        self.swapped.enter_context(self.average.applied())
+
+    def on_validation_end(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
+        self.swapped.close()
+
+    def on_exception(self, *args: Any) -> None:
+        self.swapped.close()
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.average.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.state = state_dict
 
 
 def build_precision(cfg: Config) -> Precision:

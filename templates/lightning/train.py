@@ -11,12 +11,12 @@ from dataclasses import replace
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import EarlyStopping
+from pytorch_lightning.callbacks import EarlyStopping, LambdaCallback
 
 from .checkpoint import Files, KeepBest, build_checkpoint, completed_steps
 from .config import Config, parse, plain_errors
 from .data import Images, build_loaders, load_images
-from .engine import Task, build_precision
+from .engine import AverageWeights, Task, build_precision
 from .loggers import LogMetrics, RunLogger, open_loggers
 from .model import Net
 from .objective import MONITOR
@@ -24,6 +24,7 @@ from .optim import steps_per_epoch, total_steps
 from .parallel import placement, process_group
 from .processes import rank
 from .runs import Best, MetricsFile, find_checkpoint, finish, finished_score, start
+from .speed import build_profiler, prepare
 
 Report = Callable[[int, float], None]
 
@@ -57,7 +58,7 @@ def run(cfg: Config, report: Report | None = None) -> float:
     cfg = replace(cfg, num_threads=torch.get_num_threads())
     images = load_images(cfg.data)
     torch.manual_seed(cfg.seed)
-    net = Net(cfg.model, images.shape[0], len(images.classes))
+    net = prepare(Net(cfg.model, images.shape[0], len(images.classes)), cfg)
 
     checkpoint = find_checkpoint(cfg)
     step = completed_steps(checkpoint, net)
@@ -95,14 +96,25 @@ def build_trainer(cfg: Config, images: Images, loggers: list[RunLogger], report:
 
 def build_callbacks(cfg: Config, images: Images, report: Report | None) -> list[pl.Callback]:
     """What happens around the steps, in this order after each validation; the checkpoint comes last."""
-    callbacks = [LogMetrics(), KeepBest(Best(cfg.out_dir, images)), build_checkpoint(cfg)]
+    callbacks = [LogMetrics(), KeepBest(Best(cfg, images)), AverageWeights(), build_checkpoint(cfg)]
     if cfg.patience:
         callbacks.append(
             EarlyStopping(MONITOR, mode="max", patience=cfg.patience, check_on_train_epoch_end=False)
         )
     if report:
         callbacks.append(ReportScore(report))
+    if cfg.profile:
+        callbacks.append(build_profile(cfg))
     return callbacks
+
+
+def build_profile(cfg: Config) -> pl.Callback:
+    profiler = build_profiler(cfg)
+    return LambdaCallback(
+        on_train_start=lambda *_: profiler.start(),
+        on_train_batch_end=lambda *_: profiler.step(),
+        on_train_end=lambda *_: profiler.stop(),
+    )
 
 
 def quiet_lightning() -> None:

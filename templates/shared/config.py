@@ -23,6 +23,7 @@ LEAST = {
     "epochs": 1,
     "max_steps": -1,
     "log_every": 1,
+    "keep_best": 1,
     "data.batch_size": 1,
     "optim.accumulate": 1,
 }  # others: 0
@@ -60,7 +61,14 @@ class Config:
     resume: str = "never"  # auto: from the newest checkpoint in out_dir, if any; or a checkpoint's path
     log_every: int = 10  # optimizer steps
     num_threads: int = 0  # CPU threads per process; 0 takes torch's choice, which config.yaml then says
+    compile: bool = False  # the network with torch.compile: slower to begin, faster from then on
+    channels_last: bool = False  # the memory format that convolutions on GPUs like; above all in bf16 or fp16
+    activation_checkpointing: bool = False  # less memory: compute activations again in the backward pass
+    sync_batchnorm: bool = False  # BatchNorm over the batches of all processes; on GPUs
+    profile: bool = False  # write what a few steps spend their time on into profile/
     patience: int = 10  # epochs without a better score before the run stops; 0 never stops
+    keep_best: int = 1  # how many best weights to keep; with more than one, best/ holds them by their steps
+    ema_decay: float = 0.0  # score and keep averages of the weights over about 1 / (1 - ema_decay) steps
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
@@ -69,6 +77,8 @@ class Config:
         for name, value in self.flat().items():
             if isinstance(value, int | float) and value < (least := LEAST.get(name, 0)):
                 raise UserError(f"{name}={value}: give {least} or more.")
+        if self.ema_decay >= 1:
+            raise UserError(f"ema_decay={self.ema_decay}: give less than 1, such as 0.99.")
 
     def plain(self) -> dict[str, Any]:
         """The settings as a tree of numbers, strings and None."""

@@ -1,10 +1,15 @@
 """The optimizer and how its learning rate moves."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
+import torch
 from torch import nn
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR, ReduceLROnPlateau
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from .config import Config, OptimConfig
 
@@ -43,3 +48,52 @@ def build_schedule(optimizer: Optimizer, cfg: OptimConfig, total_steps: int) -> 
         return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
     return LambdaLR(optimizer, scale)
+
+
+class WeightAverage:
+    """The exponential moving average of a network's weights (EMA), which takes their place in a validation.
+
+    It costs a step one call and reads nothing from the device (`torch.optim.swa_utils.AveragedModel` asks for
+    its counter in each step), and works with sharded weights. With a decay of 0 it does nothing.
+    """
+
+    def __init__(self, net: nn.Module, decay: float) -> None:
+        self.net = net
+        self.weights = list(net.parameters()) if decay else []
+        self.averages = [weight.detach().clone() for weight in self.weights]
+        self.blend = get_ema_multi_avg_fn(decay)
+
+    def update(self) -> None:
+        """Take in the weights of an optimizer step; buffers, such as BatchNorm's, are always the newest."""
+        if self.weights:
+            self.blend(self.averages, self.weights, 0)
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """Let the network hold the averages."""
+        self.swap()
+        try:
+            yield
+        finally:
+            self.swap()
+
+    @torch.no_grad()
+    def swap(self) -> None:
+        for weight, average in zip(self.weights, self.averages, strict=True):
+            held = weight.clone()
+            weight.copy_(average)
+            average.copy_(held)
+
+    def state_dict(self) -> dict[str, Any]:
+        if not self.weights:
+            return {}
+        with self.applied():
+            return {name: value.clone() for name, value in self.net.state_dict().items()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a state, or from the network's weights if the run has had no average until now."""
+        if self.weights and state:
+            with self.applied():
+                self.net.load_state_dict(state)
+        elif self.weights:
+            self.averages = [weight.detach().clone() for weight in self.weights]

@@ -71,31 +71,45 @@ def finish(cfg: Config, goal: int) -> float:
 
 
 class Best:
-    """The best validation score so far; `best.pt` holds the weights that reached it."""
+    """The best validation score so far; `best.pt` holds the weights that reached it.
 
-    def __init__(self, out_dir: Path, images: Images) -> None:
-        self.out_dir, self.images = out_dir, images
-        self.score = -math.inf
+    If a run keeps several, `best/step-00000080.pt` is one of them.
+    """
+
+    def __init__(self, cfg: Config, images: Images) -> None:
+        self.out_dir, self.num_kept, self.images = cfg.out_dir, cfg.keep_best, images
+        self.kept: list[tuple[float, int]] = []  # scores and steps, the best first
 
     def offer(self, score: float, step: int, net: nn.Module, confusion: Tensor) -> None:
-        """Keep these weights if their score beats the best one."""
-        if score <= self.score:
+        """Keep these weights if their score beats the best one, or one of those that are kept."""
+        ranked = sorted([*self.kept, (score, step)], key=lambda kept: (-kept[0], kept[1]))
+        self.kept, dropped = ranked[: self.num_kept], ranked[self.num_kept :]
+        if (score, step) in dropped:
             return
-        self.score = score
         weights = net.state_dict()  # where they are sharded, all processes take part in this
-        if rank() == 0:
-            with replacing(self.out_dir / "best.pt") as temporary:
-                torch.save(weights, temporary)
+        if rank() > 0:
+            return
+        if self.num_kept > 1:
+            self._keep(step, weights, dropped)
+        if step == self.kept[0][1]:
+            _save_weights(self.out_dir / "best.pt", weights)
             facts = {"schema": SCHEMA, "score": score, "step": step, "confusion": confusion.tolist()}
             about = {"classes": self.images.classes, "shape": self.images.shape}
             save_json(self.out_dir / "best.json", facts | about)
 
+    def _keep(self, step: int, weights: dict[str, Tensor], dropped: list[tuple[float, int]]) -> None:
+        folder = self.out_dir / "best"
+        folder.mkdir(exist_ok=True)
+        _save_weights(folder / f"step-{step:08d}.pt", weights)
+        for _, worse in dropped:
+            (folder / f"step-{worse:08d}.pt").unlink(missing_ok=True)
+
     def state_dict(self) -> dict[str, Any]:
-        return {"score": self.score}
+        return {"kept": self.kept}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         if (self.out_dir / "best.json").exists():  # else it is another run's folder that was resumed from
-            self.score = state["score"]
+            self.kept = state["kept"] if "kept" in state else [(state["score"], 0)]  # as of release 0.1.0
 
 
 class Sink(AbstractContextManager["Sink"]):
@@ -130,6 +144,11 @@ class MetricsFile(Sink):
         rows = [row for row in self.read() if int(row[0]) <= step]
         header = ["step", "epoch", "name", "value"]
         save_text(self.path, "".join(",".join(row) + "\n" for row in [header, *rows]))
+
+
+def _save_weights(path: Path, weights: dict[str, Tensor]) -> None:
+    with replacing(path) as temporary:
+        torch.save(weights, temporary)
 
 
 def progress_line(epoch: int, step: int, metrics: Mapping[str, float]) -> str:

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,10 +33,14 @@ class Net(nn.Module):
         )
         self.dropout = nn.Dropout(cfg.dropout)
         self.head = nn.Linear(4 * cfg.width, num_classes)
+        self.activation_checkpointing = False  # hold only what enters a block, and compute the block twice
 
     def forward(self, images: Tensor) -> Tensor:
-        features = self.blocks(images).mean(dim=(2, 3))
-        logits: Tensor = self.head(self.dropout(features))
+        features = images
+        for block in self.blocks:
+            again = self.activation_checkpointing and self.training
+            features = checkpoint(block, features, use_reentrant=False) if again else block(features)
+        logits: Tensor = self.head(self.dropout(features.mean(dim=(2, 3))))
         return logits
 
 

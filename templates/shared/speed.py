@@ -1,0 +1,47 @@
+"""What a run takes: settings that trade time, memory and exactness, and a look at where the time goes."""
+
+import torch
+from torch import Tensor, nn
+from torch.profiler import profile, schedule
+
+from .config import Config, UserError
+from .model import Net
+from .processes import rank, world_size
+
+
+def prepare(net: Net, cfg: Config) -> Net:
+    """Set up how the network computes; its weights keep their names and values.
+
+    Raises `UserError` where the machine cannot do what the settings ask for.
+    """
+    if cfg.sync_batchnorm and world_size() > 1:
+        if not torch.cuda.is_available():
+            raise UserError(
+                "sync_batchnorm=true: torch shares BatchNorm's statistics between GPUs only. Without them"
+                " leave it false, or normalize each sample by itself, as GroupNorm does."
+            )
+        net = nn.SyncBatchNorm.convert_sync_batchnorm(net)
+    if cfg.channels_last:
+        for module in net.modules():
+            if isinstance(module, nn.Conv2d):
+                module.register_forward_pre_hook(_channels_last)
+    net.activation_checkpointing = cfg.activation_checkpointing
+    if cfg.compile:
+        net.compile()  # in place: `torch.compile(net)` would put a prefix before the names of the weights
+    return net
+
+
+def build_profiler(cfg: Config) -> profile:
+    """Records a few steps, once the first ones are over, as `profile/rank-0.json`; call `step` after each."""
+
+    def save(profiler: profile) -> None:
+        folder = cfg.out_dir / "profile"
+        folder.mkdir(exist_ok=True)
+        profiler.export_chrome_trace(str(folder / f"rank-{rank()}.json"))
+
+    return profile(schedule=schedule(wait=2, warmup=2, active=6, repeat=1), on_trace_ready=save)
+
+
+def _channels_last(module: nn.Module, inputs: tuple[Tensor]) -> Tensor:
+    """The images of a convolution with their channels side by side; the same for free if they are already."""
+    return inputs[0].contiguous(memory_format=torch.channels_last)
