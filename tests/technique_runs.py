@@ -1,0 +1,160 @@
+"""Train short runs that each switch a technique on, and note what it did. A script, no test:
+
+    python tests/technique_runs.py PACKAGE FOLDER RUN...
+
+Each run lies in a folder of its name; what it notes lies in `RUN.pt` beside that.
+"""
+
+import importlib
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from sklearn.metrics import f1_score  # type: ignore[import-untyped]
+from torch import Tensor, nn
+from torch.optim.optimizer import (
+    Optimizer,
+    register_optimizer_step_post_hook,
+    register_optimizer_step_pre_hook,
+)
+
+PACKAGE, FOLDER, *RUNS = sys.argv[1:]
+config, data, model, parallel, processes, predict, train = (
+    importlib.import_module(f"{PACKAGE}.{name}")
+    for name in ("config", "data", "model", "parallel", "processes", "predict", "train")
+)
+DECAY = 0.8
+Noted = dict[str, Any]
+
+
+class StopError(Exception):
+    pass
+
+
+def settings(name: str, **changes: Any) -> Any:
+    """Two epochs of 10 batches, or of 5 in two processes, with dropout and augmentation."""
+    base = config.Config(
+        epochs=2,
+        log_every=1,
+        num_threads=1,
+        out_dir=Path(FOLDER) / name,
+        data=config.DataConfig(batch_size=120),
+        model=model.ModelConfig(width=8),
+        optim=config.OptimConfig(schedule="plateau"),
+    )
+    return replace(base, **changes)
+
+
+def stop_and_go_on(cfg: Any) -> None:
+    def stop(*_: object) -> None:
+        raise StopError
+
+    try:
+        train.run(cfg, stop)
+    except StopError:
+        train.run(replace(cfg, resume="auto"))
+
+
+@contextmanager
+def convolutions() -> Iterator[list[bool]]:
+    """One value for each time that a convolution computes while training: whether channels came last."""
+    formats: list[bool] = []
+
+    def look(module: nn.Module, _: object, output: Tensor) -> None:
+        if isinstance(module, nn.Conv2d) and module.training:
+            formats.append(output.is_contiguous(memory_format=torch.channels_last))
+
+    hook = nn.modules.module.register_module_forward_hook(look)
+    yield formats
+    hook.remove()
+
+
+def plain() -> Noted:
+    """The F1 score that scikit-learn finds for what the best weights predict."""
+    cfg = settings("plain")
+    train.run(cfg)
+    images = data.load_images(cfg.data)
+    predicted = [answer["index"] for answer in predict.Predictor(cfg.out_dir, cfg)(images.val.images.float())]
+    return {"f1": f1_score(images.val.labels.tolist(), predicted, average="macro")}
+
+
+def averaged() -> Noted:
+    """The average of the weights after each step, by the formula and in double precision."""
+    averages: list[list[Tensor]] = []
+
+    def weights(optimizer: Optimizer) -> list[Tensor]:
+        return [w.detach().double() for group in optimizer.param_groups for w in group["params"]]
+
+    def begin(optimizer: Optimizer, *_: object) -> None:
+        if not averages:
+            averages.append(weights(optimizer))
+
+    def follow(optimizer: Optimizer, *_: object) -> None:
+        pairs = zip(averages[-1], weights(optimizer), strict=True)
+        averages.append([DECAY * average + (1 - DECAY) * now for average, now in pairs])
+
+    hooks = register_optimizer_step_pre_hook(begin), register_optimizer_step_post_hook(follow)
+    train.run(settings("averaged", ema_decay=DECAY))
+    for hook in hooks:
+        hook.remove()
+    return {"averages": averages}
+
+
+def average_resumed() -> Noted:
+    stop_and_go_on(settings("average_resumed", ema_decay=DECAY))
+    return {}
+
+
+def checkpointed() -> Noted:
+    """How often a convolution computed."""
+    with convolutions() as formats:
+        train.run(settings("checkpointed", activation_checkpointing=True, profile=True))
+    return {"convolutions": len(formats)}
+
+
+def channels_last() -> Noted:
+    """In which memory formats convolutions computed."""
+    with convolutions() as formats:
+        train.run(settings("channels_last", channels_last=True, epochs=1))
+    return {"channels_last": all(formats)}
+
+
+def three_best() -> Noted:
+    train.run(settings("three_best", epochs=6, keep_best=3))
+    return {}
+
+
+def three_best_resumed() -> Noted:
+    stop_and_go_on(settings("three_best_resumed", epochs=6, keep_best=3))
+    return {}
+
+
+def accumulated() -> Noted:
+    """As large steps as those of `plain`, in four parts; only rounding may differ."""
+    cfg = settings("accumulated", data=config.DataConfig(batch_size=30))
+    train.run(replace(cfg, optim=replace(cfg.optim, accumulate=4)))
+    return {}
+
+
+def compiled() -> Noted:
+    """A run without dropout, whose random numbers a compiled network draws in another way."""
+    cfg = settings("eager", epochs=1, model=model.ModelConfig(width=8, dropout=0.0))
+    train.run(cfg)
+    train.run(replace(cfg, compile=True, out_dir=Path(FOLDER) / "compiled"))
+    return {}
+
+
+def main() -> None:
+    with parallel.process_group():
+        for name in RUNS:
+            noted = globals()[name]()
+            if processes.rank() == 0:
+                torch.save(noted, Path(FOLDER) / f"{name}.pt")
+
+
+if __name__ == "__main__":
+    main()
