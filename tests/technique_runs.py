@@ -49,6 +49,10 @@ def settings(name: str, **changes: Any) -> Any:
     return replace(base, **changes)
 
 
+def without_dropout(name: str, **changes: Any) -> Any:
+    return settings(name, epochs=1, model=model.ModelConfig(width=8, dropout=0.0), **changes)
+
+
 def stop_and_go_on(cfg: Any) -> None:
     def stop(*_: object) -> None:
         raise StopError
@@ -61,11 +65,14 @@ def stop_and_go_on(cfg: Any) -> None:
 
 @contextmanager
 def convolutions() -> Iterator[list[bool]]:
-    """One value for each time that a convolution computes while training: whether channels came last."""
+    """One value for each time that a convolution computes while training: whether channels come last.
+
+    That means something for several channels only, so the first convolution is left out.
+    """
     formats: list[bool] = []
 
     def look(module: nn.Module, _: object, output: Tensor) -> None:
-        if isinstance(module, nn.Conv2d) and module.training:
+        if isinstance(module, nn.Conv2d) and module.in_channels > 1 and module.training:
             formats.append(output.is_contiguous(memory_format=torch.channels_last))
 
     hook = nn.modules.module.register_module_forward_hook(look)
@@ -133,18 +140,20 @@ def three_best_resumed() -> Noted:
     return {}
 
 
+def eager() -> Noted:
+    train.run(without_dropout("eager"))
+    return {}
+
+
 def accumulated() -> Noted:
-    """As large steps as those of `plain`, in four parts; only rounding may differ."""
-    cfg = settings("accumulated", data=config.DataConfig(batch_size=30))
+    """Steps in four parts; without dropout only rounding sets them apart from those of `eager`."""
+    cfg = without_dropout("accumulated", data=config.DataConfig(batch_size=30))
     train.run(replace(cfg, optim=replace(cfg.optim, accumulate=4)))
     return {}
 
 
 def compiled() -> Noted:
-    """A run without dropout, whose random numbers a compiled network draws in another way."""
-    cfg = settings("eager", epochs=1, model=model.ModelConfig(width=8, dropout=0.0))
-    train.run(cfg)
-    train.run(replace(cfg, compile=True, out_dir=Path(FOLDER) / "compiled"))
+    train.run(without_dropout("compiled", compile=True))  # it would draw random numbers in another way
     return {}
 
 

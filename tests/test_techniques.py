@@ -15,7 +15,7 @@ from tests.projects import PARALLEL, Project, by_framework, rendered, write
 from tests.releases import ROOT
 
 SCRIPT = ROOT / "tests/technique_runs.py"
-TOGETHER = ["plain", "averaged", "average_resumed", "checkpointed", "accumulated"]
+TOGETHER = ["plain", "averaged", "average_resumed", "checkpointed", "eager", "accumulated"]
 ALONE = [*TOGETHER, "channels_last", "three_best", "three_best_resumed", "compiled"]
 
 Runs = Callable[..., Path]  # of a framework and a strategy
@@ -95,7 +95,7 @@ def test_activation_checkpointing_computes_twice_and_changes_no_number(
     for name in ("metrics.csv", "best.json", "best.pt"):
         assert (run / name).read_bytes() == (plain / name).read_bytes(), name
     batches = 2 * (10 if strategy == "single" else 5)
-    assert noted(run)["convolutions"] == 2 * 3 * batches
+    assert noted(run)["convolutions"] == 2 * 2 * batches  # in two blocks
 
 
 @by_framework(11)
@@ -143,10 +143,11 @@ def test_a_resumed_run_keeps_the_best_of_all_its_validations(runs: Runs, framewo
 @pytest.mark.parametrize("strategy", ["single", *PARALLEL])
 @by_framework(9)
 def test_accumulated_steps_are_those_of_large_batches(runs: Runs, framework: str, strategy: str) -> None:
-    parts, whole = (runs(framework, strategy) / name for name in ("accumulated", "plain"))
-    ours, theirs = (metrics(run, "val/loss") for run in (parts, whole))
-    assert len(ours) == 2
-    assert ours == pytest.approx(theirs, rel=0.02)
+    parts, whole = (runs(framework, strategy) / name for name in ("accumulated", "eager"))
+    ours, theirs = (metrics(run, "train/loss") for run in (parts, whole))
+    *full, last = ours  # the last step is of the few batches that are left at the end of the epoch
+    assert full == pytest.approx(theirs, rel=1e-3)
+    assert last < full[0]
 
 
 @by_framework(17)

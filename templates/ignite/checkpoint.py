@@ -39,5 +39,4 @@ def load_state(path: Path, net: Net) -> dict[str, Any]:
     if "trainer" not in state:
         raise UserError(f"{path}: Ignite did not save this. Give a new run another --out_dir.")
     storage.load_weights(net, state["model"], path)
-    state.setdefault("average", {})  # release 0.1.0 had none
     return state

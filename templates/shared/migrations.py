@@ -15,12 +15,12 @@ State = dict[str, Any]
 Migrations = dict[int, Callable[[State], State]]
 
 
-def _add_loss(state: State) -> State:
-    """Schema 1 had no loss since the last point of the curve."""
-    return state | {"train_loss": {"total": 0.0, "weight": 0.0}}
+def _add_loss_and_average(state: State) -> State:
+    """Schema 1 had no loss since the last point of the curve, and no average of the weights."""
+    return state | {"train_loss": {"total": 0.0, "weight": 0.0}, "average": {}}
 
 
-CHECKPOINTS: Migrations = {1: _add_loss}
+CHECKPOINTS: Migrations = {1: _add_loss_and_average}
 WEIGHTS: Migrations = {}  # of best.pt: rename a parameter here when its module gets another name
 
 
