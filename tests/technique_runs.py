@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from sklearn.metrics import f1_score  # type: ignore[import-untyped]
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.optim.optimizer import (
     Optimizer,
     register_optimizer_step_post_hook,
@@ -94,7 +95,8 @@ def averaged() -> Noted:
     averages: list[list[Tensor]] = []
 
     def weights(optimizer: Optimizer) -> list[Tensor]:
-        return [w.detach().double() for group in optimizer.param_groups for w in group["params"]]
+        parts = [w.detach() for group in optimizer.param_groups for w in group["params"]]
+        return [(w.full_tensor() if isinstance(w, DTensor) else w).double() for w in parts]
 
     def begin(optimizer: Optimizer, *_: object) -> None:
         if not averages:
