@@ -30,6 +30,8 @@ MOST_LINES = 39  # of a function
 # A name that brings in a distribution which its own import does not name.
 BEHIND = {
     "MLFlowLogger": "mlflow",
+    "onnx": "onnxscript",
+    "Request": "python-multipart",
     "TensorBoardLogger": "tensorboard",
     "TensorboardLogger": "tensorboard",
     "WandBLogger": "wandb",
@@ -41,12 +43,13 @@ TOOLS = {
     "pre-commit": (".pre-commit-config.yaml", "repos:"),
     "ruff": ("pyproject.toml", "[tool.ruff]"),
 }
-# What tells that code is about a choice, where its value alone does not.
 INCLUDED = {"export": {"fastapi", "litserve"}}  # choices that bring the one on the left with them
+# What tells that code is about a choice, where its value alone does not.
 WORDS = {
     "single": "",
     "ddp": "DistributedDataParallel|DDPStrategy",
     "fsdp": "fully_shard|ModelParallelStrategy|DTensor",
+    "fastapi": "uvicorn",  # LitServe's own service is a FastAPI app too
 }
 NO_CODE = {".copier-answers.yml", "README.md"}
 SAME_WORD = {"precision"}  # any project can run in each; the answer is but the default
@@ -117,17 +120,10 @@ def check_with_ruff(projects: Iterable[Rendered], folder: Path) -> None:
         settings = str(tomllib.loads(project.files["pyproject.toml"])["tool"]["ruff"])
         fresh = {name: text for name, text in project.python.items() if (name, text, settings) not in seen}
         seen |= {(name, text, settings) for name, text in fresh.items()}
-        always = {name: project.files[name] for name in ("pyproject.toml", package_file(project))}
-        known = dict.fromkeys(project.sources, "")
-        write(Rendered(project.answers, known | fresh | always), folder / str(number))
+        known = {"pyproject.toml": project.files["pyproject.toml"], **dict.fromkeys(project.sources, "")}
+        write(Rendered(project.answers, known | fresh), folder / str(number))
     assert tool("ruff", "check", "--no-cache", folder, cwd=folder) == ""
     assert tool("ruff", "format", "--check", "--no-cache", folder, cwd=folder) == ""
-
-
-def package_file(project: Rendered) -> str:
-    """The file that makes the package one, which ruff tells our imports from others by."""
-    [name] = [name for name in project.sources if name.endswith("/__init__.py")]
-    return name
 
 
 def check_with_mypy(projects: Iterable[Rendered], folder: Path) -> None:

@@ -8,6 +8,11 @@ from tests.projects import CATALOGUE, Files, rendered
 LISTS = {".copier-answers.yml", "README.md", "pyproject.toml"}
 PACKAGE = "src/my_project"
 
+SERVICE = "export serve tests/test_export.py tests/test_service.py " + " ".join(
+    f"{PACKAGE}/serving/{name}.py"
+    for name in ("__init__", "inputs", "limits", "monitoring", "service", "settings")
+)
+
 # What a project with all defaults has otherwise, for each choice that is none of them: module names stand for
 # files of the package.
 SEAMS = {
@@ -17,7 +22,9 @@ SEAMS = {
     ("precision", "bf16"): "config",
     ("precision", "fp16"): "config",
     ("hpo", "optuna"): "leases search_space study tune worker tests/test_tune.py",
-    ("serving", "export"): "export exported tests/test_export.py",
+    ("serving", "export"): "export tests/test_export.py",
+    ("serving", "fastapi"): f"{SERVICE} {PACKAGE}/serving/batching.py tests/test_batching.py",
+    ("serving", "litserve"): SERVICE,
     ("loggers", "none"): "loggers pictures",
     ("loggers", "mlflow"): "loggers mlflow_run",
     ("loggers", "wandb"): "loggers wandb_run",

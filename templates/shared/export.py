@@ -1,77 +1,140 @@
-"""Write the best weights of a run in formats that need no training code, into its `export/`.
+"""The best weights of a run in formats that need no training code: how they are written, checked and run.
 
     python -m <package>.export [--run DIR] [--format torch-export|onnx|torchscript ...]
 
-Every file is checked against the plain model before any takes its place.
+An exported model goes from images as bytes to probabilities. No file takes its place before it was checked.
 """
 
+import json
 import logging
 import shutil
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import onnxruntime
-import onnxscript
 import torch
-from torch import Tensor
+import yaml
+from numpy.typing import NDArray
+from torch import Tensor, nn, onnx
 
 from .config import Config, UserError, parse, plain_errors
 from .data import WHITE, Shape, load_images
-from .exported import (
-    FILES,
-    INPUT,
-    OUTPUT,
-    SCHEMA,
-    TOLERANCE,
-    VERSION_DIGITS,
-    Classifier,
-    Pixels,
-    Run,
-    load,
-    run_torch,
-    sample,
-    sha256,
-)
+from .model import ModelConfig
+from .objective import probabilities
 from .predict import Predictor
-from .seeding import generator
-from .storage import save_json
+from .storage import save_json, sha256
 
-FORMAT = {
-    "action": "append",
-    "help": f"{', '.join(FILES)}; several with commas. torch-export,onnx without it",
-}
+Pixels = NDArray[np.uint8]  # [B, C, H, W]
+Probabilities = NDArray[np.float32]  # [B, num_classes]
+Run = Callable[[Pixels], Probabilities]
+
+SCHEMA = 1  # of model.json
+INPUT, OUTPUT = "images", "probabilities"
+FILES = {"torch-export": "model.pt2", "onnx": "model.onnx", "torchscript": "model.ts"}
+HELP = f"{', '.join(FILES)}; several with commas. Without it torch-export,onnx"
+TOLERANCE = 1e-5  # largest difference from the plain model, in float32
 NUM_CHECKED = 1000  # images that a file is checked with: real ones, then random ones
-BATCH_SIZES = (1, 2, 7, 32)  # in turn
+BATCH_ENDS = (1, 3, 10, *range(42, NUM_CHECKED, 32))  # batches of 1, 2, 7, 32, 32, ...
+
+
+class Classifier(nn.Module):
+    """What is exported: the network, with all that stands before and after it."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, images: Tensor) -> Tensor:
+        return probabilities(self.net(images / WHITE))
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model, and what its answers mean."""
+
+    run: Run
+    classes: list[str]
+    shape: Shape
+    version: str  # of the weights, whatever format they are in
+
+
+def load_plain(run: Path) -> Model:
+    """The best weights of a run; raises `UserError` where there are none."""
+    path = run / "config.yaml"
+    settings = yaml.safe_load(path.read_text()) if path.exists() else {"model": {}}
+    plain = Predictor(run, Config(model=ModelConfig(**settings["model"])))
+    return Model(runner(Classifier(plain.net)), plain.classes, plain.shape, sha256(run / "best.pt")[:12])
+
+
+def load_exported(run: Path, name: str, num_threads: int = 1) -> Model:
+    """A model that was exported; raises `UserError` if it is missing, damaged or gives other numbers."""
+    try:
+        about = json.loads((run / "export/model.json").read_text())
+        entry, shape = about["files"][name], tuple(about["input"]["shape"][1:])
+        path = run / "export" / entry["file"]
+        damaged = sha256(path) != entry["sha256"]
+    except (OSError, KeyError, ValueError) as error:
+        raise UserError(f"run={run}: it holds no {name} model ({error!r}). Export it first.") from None
+    if damaged:
+        raise UserError(f"{path}: it is not the file that model.json tells of. Export it again.")
+    model = Model(load_file(path, num_threads), about["classes"], shape, about["version"])
+    if not np.allclose(model.run(sample(shape)), about["sample"], rtol=0, atol=TOLERANCE):
+        raise UserError(f"{path}: it gives other numbers here than when it was exported.")
+    return model
+
+
+def load_file(path: Path, num_threads: int = 1) -> Run:
+    """A function that runs the model in a file; the threads are those of ONNX Runtime."""
+    if path.name == FILES["torch-export"]:
+        return runner(torch.export.load(path).module())
+    if path.name == FILES["torchscript"]:
+        return runner(torch.jit.load(path))
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = num_threads
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # idle threads give way
+    session = onnxruntime.InferenceSession(path, options, onnxruntime.get_available_providers())
+    return lambda images: session.run([OUTPUT], {INPUT: images})[0]
+
+
+def runner(module: nn.Module) -> Run:
+    """Call a module with arrays."""
+    return torch.inference_mode()(lambda images: module(torch.from_numpy(images)).numpy())
+
+
+def sample(shape: Shape) -> Pixels:
+    """Two images that are the same everywhere; the answers to them tell whether a model is what it was."""
+    values = np.arange(2 * np.prod(shape)) * 37 % (WHITE + 1)
+    return values.astype(np.uint8).reshape(2, *shape)
 
 
 def export(run: Path, cfg: Config, formats: list[str]) -> dict[str, Any]:
     """Write the formats and `model.json`; return its content. Raises `UserError` if one is not exact."""
     predictor = Predictor(run, cfg)
     classifier, shape = Classifier(predictor.net).eval(), predictor.shape
-    images, plain = checked_images(cfg, shape), run_torch(classifier)
-    new = run / "export.new"  # takes the place of an earlier export once all of it is right
+    images, plain, new = checked_images(cfg, shape), runner(classifier), run / "export.new"
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir()
     files = {}
     for name in formats:
         path = new / FILES[name]
-        WRITERS[name](classifier, torch.from_numpy(sample(shape)), path)
+        write(classifier, torch.from_numpy(sample(shape)), path)
         error = largest_error(path, plain, images)
         files[name] = {"file": path.name, "sha256": sha256(path), "max_abs_error": error}
     about = {
         "schema": SCHEMA,
-        "version": sha256(run / "best.pt")[:VERSION_DIGITS],
+        "version": sha256(run / "best.pt")[:12],
         "classes": predictor.classes,
         "input": {"name": INPUT, "shape": ["batch", *shape], "dtype": "uint8"},
         "output": {"name": OUTPUT, "shape": ["batch", len(predictor.classes)], "dtype": "float32"},
         "files": files,
         "sample": plain(sample(shape)).tolist(),
-        "made_with": {tool.__name__: tool.__version__ for tool in (torch, onnx, onnxscript, onnxruntime)},
+        "made_with": {name: version(name) for name in ("torch", "onnx", "onnxscript", "onnxruntime")},
     }
     save_json(new / "model.json", about)
     shutil.rmtree(run / "export", ignore_errors=True)
@@ -83,76 +146,41 @@ def checked_images(cfg: Config, shape: Shape) -> Pixels:
     """Half of them of the test split, or all that it has, and the others random."""
     real = load_images(cfg.data).test.images[: NUM_CHECKED // 2]
     if real.shape[1:] != shape:
-        raise UserError(
-            f"data.root={cfg.data.root}: its images have not the shape {list(shape)} of the model."
-        )
-    count = (NUM_CHECKED - len(real), *shape)
-    noise = torch.randint(WHITE + 1, count, dtype=torch.uint8, generator=generator(0))
-    return torch.cat([real, noise]).numpy()
+        raise UserError(f"data.root={cfg.data.root}: the model takes images of another shape, {list(shape)}.")
+    noise = np.random.default_rng(0).integers(WHITE + 1, size=(NUM_CHECKED, *shape), dtype=np.uint8)
+    return np.concatenate([real.numpy(), noise])[:NUM_CHECKED]
 
 
 def largest_error(path: Path, plain: Run, images: Pixels) -> float:
     """By how much a file's answers differ from the plain model's; raises `UserError` for too much."""
-    exported, worst = load(path), 0.0
-    for first, last in batches(len(images)):
-        expected, got = plain(images[first:last]), exported(images[first:last])
-        error = float(np.abs(got - expected).max())
-        wrong = np.flatnonzero(got.argmax(1) != expected.argmax(1))
-        if not error <= TOLERANCE or len(wrong):
-            where = int(wrong[0] if len(wrong) else np.abs(got - expected).max(1).argmax())
+    run, worst, first = load_file(path), 0.0, 0
+    for batch in np.split(images, BATCH_ENDS):
+        expected, got = plain(batch), run(batch)
+        errors = np.abs(got - expected).max(axis=1)
+        wrong = (got.argmax(axis=1) != expected.argmax(axis=1)) | ~(errors <= TOLERANCE)
+        if wrong.any():
+            i = int(wrong.argmax())
             raise UserError(
-                f"{path.name}: it does not answer as the plain model does. Image {first + where} of"
-                f" {len(images)}, in a batch of {last - first}: class {expected[where].argmax()} became"
-                f" {got[where].argmax()}, probabilities differ by {error:.2g} (allowed: {TOLERANCE:g})."
+                f"{path.name}: it does not answer as the plain model. Image {first + i} of {NUM_CHECKED},"
+                f" in a batch of {len(batch)}: class {expected[i].argmax()} became {got[i].argmax()}, and"
+                f" probabilities differ by {errors[i]:.2g} (allowed: {TOLERANCE:g})."
             )
-        worst = max(worst, error)
+        worst, first = max(worst, float(errors.max())), first + len(batch)
     return worst
 
 
-def batches(count: int) -> Iterator[tuple[int, int]]:
-    """Where batches of different sizes begin and end."""
-    first, turn = 0, 0
-    while first < count:
-        last = min(count, first + BATCH_SIZES[turn % len(BATCH_SIZES)])
-        yield first, last
-        first, turn = last, turn + 1
-
-
-def export_program(classifier: Classifier, images: Tensor) -> torch.export.ExportedProgram:
-    return torch.export.export(
-        classifier, (images,), dynamic_shapes={INPUT: {0: torch.export.Dim("batch", min=1)}}
-    )
-
-
-def write_torch_export(classifier: Classifier, images: Tensor, path: Path) -> None:
-    torch.export.save(export_program(classifier, images), path)
-
-
-def write_onnx(classifier: Classifier, images: Tensor, path: Path) -> None:
-    torch.onnx.export(
-        export_program(classifier, images),
-        (),
-        path,
-        input_names=[INPUT],
-        output_names=[OUTPUT],
-        dynamo=True,
-        external_data=False,
-        verbose=False,
-    )
-
-
-def write_torchscript(classifier: Classifier, images: Tensor, path: Path) -> None:
-    print("TorchScript is PyTorch's legacy format; prefer torch-export or onnx.", file=sys.stderr)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that it is legacy, and of a shape check that it cannot follow
-        torch.jit.save(torch.jit.trace(classifier, (images,)), path)
-
-
-WRITERS: dict[str, Callable[[Classifier, Tensor, Path], None]] = {
-    "torch-export": write_torch_export,
-    "onnx": write_onnx,
-    "torchscript": write_torchscript,
-}
+def write(classifier: Classifier, images: Tensor, path: Path) -> None:
+    """Write a file in the format that its name tells, for batches of any size."""
+    if path.name == FILES["torchscript"]:
+        print("TorchScript is PyTorch's legacy format; prefer torch-export or onnx.", file=sys.stderr)
+        return torch.jit.save(torch.jit.trace(classifier, (images,)), path)
+    batch = {INPUT: {0: torch.export.Dim("batch", min=1)}}
+    program = torch.export.export(classifier, (images,), dynamic_shapes=batch)
+    if path.name == FILES["torch-export"]:
+        return torch.export.save(program, path)
+    names: dict[str, Any] = {"input_names": [INPUT], "output_names": [OUTPUT]}
+    onnx.export(program, (), path, external_data=False, verbose=False, **names)
+    return None
 
 
 def read_formats(given: list[str] | None) -> list[str]:
@@ -165,9 +193,9 @@ def read_formats(given: list[str] | None) -> list[str]:
 
 def main() -> None:
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it names packages that nothing here needs
-    warnings.filterwarnings("ignore", ".*isinstance.treespec, LeafSpec.", FutureWarning)  # torch's own
+    warnings.filterwarnings("ignore", module="torch|copyreg")  # of formats: `write` says what matters
     with plain_errors():
-        cfg, args = parse("export", of_run=True, **{"--format": FORMAT})
+        cfg, args = parse("export", of_run=True, **{"--format": {"action": "append", "help": HELP}})
         about = export(args.run, cfg, read_formats(args.format))
         for name, entry in about["files"].items():
             print(f"{args.run / 'export' / entry['file']}: {name}, exact to {entry['max_abs_error']:.1g}")

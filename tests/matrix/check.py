@@ -16,7 +16,6 @@ from tests.test_generated import (
     cover,
     imported,
     names,
-    package_file,
     parse,
     requirements,
     says,
@@ -89,9 +88,9 @@ def check_with_ruff(projects: Sequence[tuple[str, Rendered]]) -> Problems:
         numbered = {str(number): name for number, name in enumerate(n for n, files in fresh.items() if files)}
         for number, name in numbered.items():
             project = by_name[name]
-            always = {file: project.files[file] for file in ("pyproject.toml", package_file(project))}
             known = dict.fromkeys(project.sources, "")  # ruff tells our imports from others by their files
-            write(Rendered(project.answers, known | fresh[name] | always), folder / number)
+            settings = {"pyproject.toml": project.files["pyproject.toml"]}
+            write(Rendered(project.answers, known | fresh[name] | settings), folder / number)
         said = tool("ruff", "check", "--no-cache", "--output-format=concise", folder, cwd=folder)
         said += tool("ruff", "format", "--check", "--no-cache", folder, cwd=folder)
     for line in said.splitlines():

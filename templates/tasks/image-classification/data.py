@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -116,7 +116,7 @@ def load_images(cfg: DataConfig) -> Images:
     return Images(train, val, test, classes, (images.shape[1], images.shape[2], images.shape[3]))
 
 
-def load_image(path: Path, shape: Shape) -> Tensor:
+def load_image(path: Path | BinaryIO, shape: Shape) -> Tensor:
     """Read an image file as bytes [C, H, W] of this shape; a file that is none is named in a `UserError`."""
     channels, height, width = shape
     try:

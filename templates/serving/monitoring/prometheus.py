@@ -1,0 +1,59 @@
+"""What the service tells about itself, at /metrics for Prometheus."""
+
+from collections.abc import Callable
+
+from fastapi import FastAPI, Response
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+)
+
+PATHS = {"/predict", "/livez", "/readyz", "/health", "/metrics", "/model"}
+
+REQUESTS = Counter("serving_requests", "Requests that were answered", ["path", "status"])
+ERRORS = Counter("serving_errors", "Requests that the service failed to answer", ["path"])
+SECONDS = Histogram("serving_request_seconds", "From a request's headers to its answer", ["path"])
+BATCH = Histogram("serving_batch_size", "Inputs in one call of the model", buckets=[2**i for i in range(11)])
+QUEUE = Gauge("serving_queue_requests", "Requests that wait for the model")
+RELOADS = Counter("serving_reloads", "Times that another model was to take over", ["outcome"])
+MODEL = Gauge("serving_model_info", "1 for the version that answers", ["version"])
+
+
+def add_endpoint(app: FastAPI) -> None:
+    @app.get("/metrics")
+    async def metrics() -> Response:
+        """Metrics in Prometheus' text format."""
+        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+
+def count_request(path: str, status: int, seconds: float) -> None:
+    """A request was answered."""
+    path = path if path in PATHS else "other"  # a scan for holes must not make a series for each try
+    REQUESTS.labels(path, status).inc()
+    SECONDS.labels(path).observe(seconds)
+    if status >= 500:
+        ERRORS.labels(path).inc()
+
+
+def count_batch(size: int) -> None:
+    """The model was called with so many inputs."""
+    BATCH.observe(size)
+
+
+def count_reload(outcome: str) -> None:
+    """Another model was to take over: done, or failed."""
+    RELOADS.labels(outcome).inc()
+
+
+def watch_queue(waiting: Callable[[], int]) -> None:
+    """So many requests wait for the model, whenever someone asks."""
+    QUEUE.set_function(waiting)
+
+
+def set_model(version: str) -> None:
+    """This model answers from now on."""
+    MODEL.clear()
+    MODEL.labels(version).set(1)

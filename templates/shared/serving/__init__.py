@@ -1,0 +1,1 @@
+"""The service: what it accepts, how it answers, and what it tells about itself."""
