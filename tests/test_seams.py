@@ -8,7 +8,7 @@ from tests.projects import CATALOGUE, Files, rendered
 LISTS = {".copier-answers.yml", "README.md", "pyproject.toml"}
 PACKAGE = "src/my_project"
 
-SERVICE = "export serve tests/test_export.py tests/test_service.py " + " ".join(
+SERVICE = "export serve tests/test_export.py tests/test_service.py tests/test_monitoring.py " + " ".join(
     f"{PACKAGE}/serving/{name}.py"
     for name in ("__init__", "inputs", "limits", "monitoring", "service", "settings")
 )
