@@ -42,6 +42,7 @@ class Prometheus(Sink):
         ProcessCollector(registry=self.registry)  # memory and processor time of this process
         self.gauges: dict[str, Gauge] = {}
         self._set("running", 1)
+        self._set("failed", 0)
         self.close_server = serve(self.registry)
         self.ended = Event()
         self.deliveries = deliveries(self.registry, self.run)
