@@ -2,8 +2,10 @@
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,6 +67,13 @@ def clean_settings(home: Path | None = None) -> dict[str, str]:
     if home is not None:
         settings |= {"HOME": str(home), "USERPROFILE": str(home), "COPIER_CACHE_DIR": str(home / "copier")}
     return settings
+
+
+def free_ports(number: int) -> list[int]:
+    """Ports that nobody listens at now."""
+    with ExitStack() as stack:
+        servers = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(number)]
+        return [server.getsockname()[1] for server in servers]
 
 
 def git(folder: Path, *arguments: str) -> str:

@@ -12,6 +12,15 @@ SERVICE = "export serve tests/test_export.py tests/test_service.py tests/test_mo
     f"{PACKAGE}/serving/{name}.py"
     for name in ("__init__", "inputs", "limits", "monitoring", "service", "settings")
 )
+DASHBOARD = " ".join(
+    f"monitoring/{name}"
+    for name in (
+        "prometheus.yml",
+        "grafana/dashboards/training.json",
+        "grafana/provisioning/dashboards/files.yml",
+        "grafana/provisioning/datasources/prometheus.yml",
+    )
+)
 
 # What a project with all defaults has otherwise, for each choice that is none of them: module names stand for
 # files of the package.
@@ -32,7 +41,10 @@ SEAMS = {
     ("loggers", "tensorboard,wandb"): "loggers wandb_run",
     ("loggers", "mlflow,wandb"): "loggers mlflow_run wandb_run",
     ("loggers", "tensorboard,mlflow,wandb"): "loggers mlflow_run wandb_run",
-    ("monitoring", "prometheus"): "loggers prometheus tests/test_prometheus.py",
+    ("monitoring", "prometheus"): f"loggers prometheus tests/test_prometheus.py {DASHBOARD}",
+    ("docker", "True"): ".dockerignore Dockerfile compose.yaml",
+    ("ci", "github"): ".github/workflows/tests.yml",
+    ("ci", "gitlab"): ".gitlab-ci.yml",
 }
 
 SWITCHES = [
@@ -44,7 +56,10 @@ SWITCHES = [
 
 
 def files_of(names: str) -> set[str]:
-    return {name if "." in name or "/" in name else f"{PACKAGE}/{name}.py" for name in names.split()}
+    return {
+        name if {".", "/"} & {*name} or name == "Dockerfile" else f"{PACKAGE}/{name}.py"
+        for name in names.split()
+    }
 
 
 def changed(before: Files, after: Files) -> set[str]:
