@@ -51,13 +51,17 @@ soak: .venv/tests ## Run the tests that repeat something with their full counts;
 bench: .venv/tests ## Measure, and write the tables to docs/benchmarks; make bench ARGS="loops" chooses
 	$(PYTHON) -m benchmarks $(ARGS)
 
+.PHONY: docs
+docs: .venv/tests ## Build the documentation site in docs/_build; a broken link is an error
+	.venv/bin/sphinx-build --fail-on-warning --keep-going --quiet docs docs/_build
+
 .PHONY: release
 release: .venv/tool ## Add the committed template to src/mlscaffold/releases.bundle: make release VERSION=0.2.0
 	$(PYTHON) tools/release.py "$(VERSION)"
 
 .PHONY: clean
 clean: ## Remove what the other targets leave, but for .venv
-	rm -rf demo build dist .mypy_cache .pytest_cache .ruff_cache
+	rm -rf demo build dist docs/_build docs/reference .mypy_cache .pytest_cache .ruff_cache
 	find src tests tools benchmarks templates -name __pycache__ -prune -exec rm -rf {} +
 
 # torch goes first and alone: where pip is set up to find a build for this machine, such as one without CUDA, all

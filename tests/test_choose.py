@@ -1,6 +1,7 @@
 """`mlscaffold choose` recommends what its table says, and shows why."""
 
 import json
+import shlex
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from mlscaffold.catalogue import read
 from mlscaffold.choose import WEIGHTS, advise, questions
 from tests.command import CTRL_C, DOWN, mlscaffold, refused, terminal
+from tests.projects import by_framework, rendered
 
 
 @pytest.mark.parametrize(
@@ -33,16 +35,42 @@ def test_flags_answer_where_nobody_can_be_asked(
 def test_the_recommended_commands_work(tmp_path: Path) -> None:
     advice = json.loads(mlscaffold("choose", "--parts=both", "--scale=sharded", "--json", cwd=tmp_path).out)
     assert advice["take"] == "both"
-    assert [command.split()[:2] for command in advice["commands"]] == [["mlscaffold", "new"]] * 2
-    for command in advice["commands"]:
-        assert mlscaffold(*command.split()[1:], "--dry-run", cwd=tmp_path).code == 0
+    commands = [shlex.split(command) for command in advice["commands"]]
+    assert [command[:2] for command in commands] == [["mlscaffold", "new"]] * 2
+    for command in commands:
+        assert mlscaffold(*command[1:], "--dry-run", cwd=tmp_path).code == 0
+
+
+@by_framework(27)
+def test_the_reasons_that_decided_stand_in_the_readme(tmp_path: Path, framework: str) -> None:
+    flags = {"lightning": ("--step=standard", "--team=many"), "ignite": ("--step=own", "--code=loop")}
+    advice = json.loads(mlscaffold("choose", *flags[framework], "--json", cwd=tmp_path).out)
+    [command] = advice["commands"]
+    assert mlscaffold(*shlex.split(command)[1:], "--yes", "--no-git", cwd=tmp_path).code == 0
+    readme = (tmp_path / f"my-{framework}-project/README.md").read_text()
+    title, reasons = readme.partition("## Why ")[2].partition("## Set up")[0].split("\n\n")[:2]
+    assert framework in title.lower()
+    assert len(advice["reasons"][framework]) == 2
+    assert reasons == " ".join(advice["reasons"][framework])
+
+
+@by_framework(27)
+def test_without_reasons_the_readme_gives_none(framework: str) -> None:
+    assert "## Why" not in rendered({"framework": framework}).files["README.md"]
+
+
+def test_every_weight_and_reason_is_shown(tmp_path: Path) -> None:
+    said = mlscaffold("choose", "--weights", cwd=tmp_path).out
+    for rows in WEIGHTS.values():
+        for row in rows:
+            assert f"| {row.label} | {row.lightning or ''} | {row.ignite or ''} | {row.reason} |" in said
 
 
 def test_devices_decide_the_strategy_where_it_is_offered(repository: Path) -> None:
     catalogue = read(repository)
     answers = questions().resolve({})
     [several] = advise(catalogue, {**answers, "scale": "several"}).commands
-    assert several.endswith("--strategy ddp")
+    assert "--strategy ddp" in several
     [sharded] = advise(catalogue, {**answers, "scale": "sharded"}).commands
     assert ("--strategy fsdp" in sharded) == ("fsdp" in catalogue["strategy"].values)
 

@@ -70,6 +70,8 @@ def test_the_prompt_follows(copy: Path, tmp_path: Path) -> None:
     child = terminal("new", "digits", *flags.split(), cwd=tmp_path, PYTHONPATH=str(copy / "src"))
     child.expect_exact("Something [more]?")
     child.send(DOWN + "\r")
+    child.expect_exact("Make this project?")
+    child.send("\r")
     child.expect_exact("To make it again")
     child.wait()
     stored = yaml.safe_load((tmp_path / "digits/.copier-answers.yml").read_text(encoding="utf-8"))

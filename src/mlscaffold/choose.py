@@ -1,6 +1,7 @@
 """Recommend Lightning, Ignite, or one of each, from what a project is like."""
 
 import json
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -129,8 +130,11 @@ def questions() -> Catalogue:
     return Catalogue(Path(), {}, tuple(made))
 
 
-def choose(catalogue: Catalogue, flags: Answers, *, as_json: bool) -> None:
-    """Ask on a terminal what no flag said, and print what to take and why."""
+def choose(catalogue: Catalogue, flags: Answers, *, as_json: bool, weights: bool) -> None:
+    """Ask on a terminal what no flag said, and print what to take and why; or print the table of weights."""
+    if weights:
+        print(as_markdown(), end="")
+        return
     given = Given(questions())
     given.add(flags, lambda name: flag_name(given.catalogue[name]))
     given.check()
@@ -156,18 +160,34 @@ def advise(catalogue: Catalogue, answers: Answers) -> Advice:
         reasons["lightning"].append("Where both suit a project, Lightning needs less code.")
     take = "both" if reasons["both"] else max(FRAMEWORKS, key=lambda name: scores[name])
     brings = {name: value for row in rows for name, value in row.brings.items()}
-    frameworks = FRAMEWORKS if take == "both" else (take,)
-    return Advice(
-        take, scores, reasons, [_command(catalogue, {"framework": name, **brings}) for name in frameworks]
-    )
+    commands = [
+        _command(catalogue, {"framework": name, "because": " ".join(reasons[name]), **brings})
+        for name in (FRAMEWORKS if take == "both" else (take,))
+    ]
+    return Advice(take, scores, reasons, commands)
+
+
+def as_markdown() -> str:
+    """Write the table of weights: what each answer adds for each framework, and why."""
+    lines = [
+        "`mlscaffold choose` adds up what the answers weigh; where both weigh the same, it takes Lightning."
+    ]
+    for (name, text), rows in WEIGHTS.items():
+        head = f"| `--{name}` | | Lightning | Ignite | Because |"
+        lines += ["", f"## {text}", "", head, "|---|---|---:|---:|---|"]
+        for row in rows:
+            weights = f"{row.lightning or ''} | {row.ignite or ''}"
+            lines.append(f"| `{row.value}` | {row.label} | {weights} | {row.reason} |")
+    return "\n".join([*lines, ""])
 
 
 def _command(catalogue: Catalogue, wanted: Mapping[str, Answer]) -> str:
     words = [f"my-{wanted['framework']}-project"]
     for question in catalogue.questions:
-        if wanted.get(question.name) in question.values:
-            words += flag_words(question, wanted[question.name])
-    return " ".join(["mlscaffold new", *words])
+        answer = wanted.get(question.name)
+        if answer and (not question.values or answer in question.values):
+            words += flag_words(question, answer)
+    return shlex.join(["mlscaffold", "new", *words])
 
 
 def _print(advice: Advice) -> None:

@@ -141,11 +141,18 @@ def options(
     options(read(template_root()), as_json=as_json, markdown=markdown)
 
 
-def choose(as_json: Json = False, *, flags: dict[str, Answer]) -> None:
+def choose(
+    as_json: Json = False,
+    weights: Annotated[
+        bool, typer.Option("--weights", help="Show what each answer weighs, and why.")
+    ] = False,
+    *,
+    flags: dict[str, Answer],
+) -> None:
     """Find out which framework suits a project, and why."""
     from mlscaffold.choose import choose
 
-    choose(read(template_root()), flags, as_json=as_json)
+    choose(read(template_root()), flags, as_json=as_json, weights=weights)
 
 
 def update(

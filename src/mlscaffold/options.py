@@ -73,7 +73,7 @@ def _choices(catalogue: Catalogue, question: Question) -> str:
     default = _default(catalogue, question)
     chosen = default if isinstance(default, list) else [default]
     values = [choice.value for choice in question.choices] or question.values
-    first = [f"**`{plain(value)}`**" for value in chosen]
+    first = [f"**`{plain(value)}`**" for value in chosen if value != ""]
     return ", ".join([*first, *(f"`{plain(value)}`" for value in values if value not in chosen)])
 
 
