@@ -30,7 +30,7 @@ SEAMS = {
     ("strategy", "fsdp"): "parallel sharding tests/test_processes.py",
     ("precision", "bf16"): "config",
     ("precision", "fp16"): "config",
-    ("hpo", "optuna"): "leases search_space study tune worker tests/test_tune.py",
+    ("hpo", "optuna"): "grouping leases search_space study supervisor tune worker tests/test_tune.py",
     ("serving", "export"): "export tests/test_export.py",
     ("serving", "fastapi"): f"{SERVICE} {PACKAGE}/serving/batching.py tests/test_batching.py",
     ("serving", "litserve"): SERVICE,

@@ -46,6 +46,8 @@ def _create(client: MlflowClient, cfg: Config, artifacts: str | None) -> str:
     name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or str(__package__)
     found = client.get_experiment_by_name(name)
     experiment_id = found.experiment_id if found else client.create_experiment(name, artifacts)
-    run_id: str = client.create_run(experiment_id, run_name=cfg.out_dir.name).info.run_id
+    parent = os.environ.get("MLFLOW_PARENT_RUN_ID")
+    tags = {"mlflow.parentRunId": parent} if parent else {}
+    run_id: str = client.create_run(experiment_id, run_name=cfg.out_dir.name, tags=tags).info.run_id
     client.log_batch(run_id, params=[Param(key, str(value)) for key, value in cfg.flat().items()])
     return run_id

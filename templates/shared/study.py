@@ -34,7 +34,7 @@ PRUNERS: dict[str, Callable[[Config], BasePruner]] = {
 ARGUMENTS: dict[str, dict[str, Any]] = {
     "--study": {"type": str, "default": "search", "help": "its name; the same name continues it"},
     "--trials": {"type": int, "default": 20, "help": "how many the study has in the end"},
-    "--timeout": {"type": float, "default": float("inf"), "help": "seconds after which none begins"},
+    "--timeout": {"type": float, "default": 0.0, "help": "seconds after which none begins; 0 sets no bound"},
     "--workers": {"type": int, "default": 1, "help": "trials at the same time on this machine"},
     "--processes": {"type": int, "default": 1, "help": "of each trial, started by torchrun"},
     "--storage": {"type": str, "default": "", "help": "a file or a URL; else journal.log beside the trials"},

@@ -5,6 +5,7 @@ storage; what it decides, all of them do.
 """
 
 import gc
+import math
 import os
 import signal
 import threading
@@ -41,7 +42,7 @@ class Worker:
         self.cfg, self.search = cfg, search
         self.storage = open_storage(search.storage)
         self.leases = Leases(self.storage, search.study, os.environ.get(NAME, "worker"), search.lease)
-        self.deadline = time.monotonic() + search.timeout
+        self.deadline = time.monotonic() + (search.timeout or math.inf)
         self.stopping = False
         self.trial: optuna.Trial | None = None  # in the first process
 
