@@ -91,7 +91,8 @@ class Supervisor:
         for worker in self.running.values():
             worker.send_signal(signal.SIGTERM)
         for worker in self.running.values():
-            worker.communicate()
+            worker.wait()
+            worker.communicate()  # closes its stdin, which would have ended it at once
         for number, handler in self.handlers.items():
             signal.signal(number, handler)
 
