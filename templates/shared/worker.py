@@ -48,6 +48,7 @@ class Worker:
 
     def work(self) -> None:
         """Run trials until none is left; a trial that is another's is waited for, as it may be given back."""
+        gc.freeze()  # what is imported stays; without it collecting would take longer than a small trial
         while (task := share(self.next() if rank() == 0 else None)) is not None:
             if isinstance(task, tuple):
                 self.run(*task)
