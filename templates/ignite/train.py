@@ -12,11 +12,10 @@ import torch
 from ignite.engine import Engine, Events
 from ignite.handlers import Checkpoint, EarlyStopping
 from torch.optim.lr_scheduler import ReduceLROnPlateau
-from torch.utils.data import DataLoader
 
 from .checkpoint import attach_checkpoints, load_state
 from .config import Config, parse, plain_errors
-from .data import Batch, Images, TrainBatches, build_loaders, load_images
+from .data import Images, Loaders, TrainBatches, build_loaders, load_images
 from .engine import StepEvents, Training, build_evaluator, build_trainer, num_steps
 from .loggers import attach_loggers, open_loggers
 from .model import Net
@@ -27,7 +26,6 @@ from .processes import rank
 from .runs import Best, MetricsFile, Sink, find_checkpoint, finish, finished_score, start
 from .speed import build_profiler, prepare
 
-Loaders = tuple[DataLoader[Batch], DataLoader[Batch]]  # to train on, to validate with
 Report = Callable[[int, float], None]
 
 
@@ -46,19 +44,32 @@ def run(cfg: Config, report: Report | None = None) -> float:
     checkpoint = find_checkpoint(cfg)
     saved = load_state(checkpoint, net) if checkpoint else None
     step = saved["trainer"]["step"] if saved else 0
-    train_loader, val_loader = build_loaders(images, cfg, step)
-    goal = total_steps(cfg, len(train_loader))
+    loaders = build_loaders(images, cfg, step)
+    goal = total_steps(cfg, len(loaders[0]))
     if saved and (score := finished_score(cfg, goal)) is not None:
         return score
     start(cfg, step)
 
-    with open_loggers(cfg, MetricsFile(cfg.out_dir, steps_per_epoch(cfg, len(train_loader)))) as loggers:
-        trainer, state = assemble(net, images, (train_loader, val_loader), loggers, cfg, report)
-        if saved:
-            Checkpoint.load_objects(state, saved)
+    with open_loggers(cfg, MetricsFile(cfg.out_dir, steps_per_epoch(cfg, len(loaders[0])))) as loggers:
         if step < goal:
-            trainer.run(train_loader, max_epochs=cfg.epochs)
+            fit(net, images, loaders, loggers, cfg, report, saved)
         return finish(cfg, goal)
+
+
+def fit(
+    net: Net,
+    images: Images,
+    loaders: Loaders,
+    loggers: list[Sink],
+    cfg: Config,
+    report: Report | None = None,
+    saved: dict[str, Any] | None = None,
+) -> None:
+    """Train and validate until the goal is reached."""
+    trainer, state = assemble(net, images, loaders, loggers, cfg, report)
+    if saved:
+        Checkpoint.load_objects(state, saved)
+    trainer.run(loaders[0], max_epochs=cfg.epochs)
 
 
 def assemble(

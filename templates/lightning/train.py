@@ -8,6 +8,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytorch_lightning as pl
 import torch
@@ -15,7 +16,7 @@ from pytorch_lightning.callbacks import EarlyStopping, LambdaCallback
 
 from .checkpoint import Files, KeepBest, build_checkpoint, completed_steps
 from .config import Config, parse, plain_errors
-from .data import Images, build_loaders, load_images
+from .data import Images, Loaders, build_loaders, load_images
 from .engine import AverageWeights, Task, build_precision
 from .loggers import LogMetrics, RunLogger, open_loggers
 from .model import Net
@@ -62,18 +63,31 @@ def run(cfg: Config, report: Report | None = None) -> float:
 
     checkpoint = find_checkpoint(cfg)
     step = completed_steps(checkpoint, net)
-    train_loader, val_loader = build_loaders(images, cfg, step)
-    goal = total_steps(cfg, len(train_loader))
+    loaders = build_loaders(images, cfg, step)
+    goal = total_steps(cfg, len(loaders[0]))
     if checkpoint and (score := finished_score(cfg, goal)) is not None:
         return score
     start(cfg, step)
 
-    with open_loggers(cfg, MetricsFile(cfg.out_dir, steps_per_epoch(cfg, len(train_loader)))) as loggers:
-        trainer = build_trainer(cfg, images, loggers, report)
+    with open_loggers(cfg, MetricsFile(cfg.out_dir, steps_per_epoch(cfg, len(loaders[0])))) as loggers:
         if step < goal:
-            task = Task(net, cfg, len(images.classes), goal)
-            trainer.fit(task, train_loader, val_loader, ckpt_path=checkpoint)
+            fit(net, images, loaders, loggers, cfg, report, checkpoint)
         return finish(cfg, goal)
+
+
+def fit(
+    net: Net,
+    images: Images,
+    loaders: Loaders,
+    loggers: list[RunLogger],
+    cfg: Config,
+    report: Report | None = None,
+    checkpoint: Path | None = None,
+) -> None:
+    """Train and validate until the goal is reached."""
+    trainer = build_trainer(cfg, images, loggers, report)
+    task = Task(net, cfg, len(images.classes), total_steps(cfg, len(loaders[0])))
+    trainer.fit(task, *loaders, ckpt_path=checkpoint)
 
 
 def build_trainer(cfg: Config, images: Images, loggers: list[RunLogger], report: Report | None) -> pl.Trainer:

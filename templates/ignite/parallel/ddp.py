@@ -4,10 +4,15 @@ import gc
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+from unittest.mock import patch
 
 import torch
+import torch.distributed as dist
 from ignite import distributed as idist
 from torch import nn
+from torch.distributed.algorithms.ddp_comm_hooks.debugging_hooks import noop_hook
+from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
@@ -22,6 +27,21 @@ def process_group() -> Iterator[None]:
     yield
     gc.collect()  # a DDP wrapper in a reference cycle that outlives its group can hang gloo
     idist.finalize()
+
+
+def pretend_group(size: int) -> None:
+    """Be the first of so many processes without the others, for `check_world`."""
+    dist.init_process_group("fake", rank=0, world_size=size)
+    new_group = dist.new_group
+    with patch.object(dist, "new_group", lambda **_: new_group()):  # Ignite asks for gloo, which would wait
+        idist.sync()
+
+    def keep_gradients(module: nn.Module, inputs: Any) -> None:
+        if isinstance(module, DistributedDataParallel):
+            module.register_comm_hook(None, noop_hook)  # the fake group returns no sum
+            hook.remove()
+
+    hook = register_module_forward_pre_hook(keep_gradients)
 
 
 def distribute(net: nn.Module) -> nn.Module:

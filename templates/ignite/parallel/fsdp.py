@@ -4,6 +4,7 @@ import gc
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from unittest.mock import patch
 
 import torch
 import torch.distributed as dist
@@ -26,6 +27,14 @@ def process_group() -> Iterator[None]:
     yield
     gc.collect()  # a sharded model in a reference cycle that outlives its group can end in an abort
     idist.finalize()
+
+
+def pretend_group(size: int) -> None:
+    """Be the first of so many processes without the others, for `check_world`."""
+    dist.init_process_group("fake", rank=0, world_size=size)
+    new_group = dist.new_group
+    with patch.object(dist, "new_group", lambda **_: new_group()):  # Ignite asks for gloo, which would wait
+        idist.sync()
 
 
 def distribute(net: Net) -> nn.Module:

@@ -10,7 +10,10 @@ import torch
 import torch.distributed as dist
 from pytorch_lightning.strategies import DDPStrategy
 from torch import nn
+from torch.distributed.algorithms.ddp_comm_hooks.debugging_hooks import noop_hook
 from torch.distributed.device_mesh import DeviceMesh
+from torch.nn.modules.module import register_module_forward_pre_hook
+from torch.nn.parallel import DistributedDataParallel
 
 
 @contextmanager
@@ -25,6 +28,18 @@ def process_group() -> Iterator[None]:
     yield
     gc.collect()  # a DDP wrapper in a reference cycle that outlives its group can hang gloo
     dist.destroy_process_group()
+
+
+def pretend_group(size: int) -> None:
+    """Be the first of so many processes without the others, for `check_world`."""
+    dist.init_process_group("fake", rank=0, world_size=size)
+
+    def keep_gradients(module: nn.Module, inputs: Any) -> None:
+        if isinstance(module, DistributedDataParallel):
+            module.register_comm_hook(None, noop_hook)  # the fake group returns no sum
+            hook.remove()
+
+    hook = register_module_forward_pre_hook(keep_gradients)
 
 
 def placement() -> dict[str, Any]:

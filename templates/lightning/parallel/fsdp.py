@@ -30,6 +30,11 @@ def process_group() -> Iterator[None]:
     dist.destroy_process_group()
 
 
+def pretend_group(size: int) -> None:
+    """Be the first of so many processes without the others, for `check_world`."""
+    dist.init_process_group("fake", rank=0, world_size=size)
+
+
 class Sharded(ModelParallelStrategy):
     """Saves and loads states like any other strategy, as `sharding` makes them whole.
 

@@ -25,11 +25,12 @@ ARGUMENTS = [
 
 def start(out_dir: Path, *arguments: str, processes: int = 2) -> subprocess.CompletedProcess[str]:
     launcher = ["-m", "torch.distributed.run", "--nproc-per-node", str(processes)]
-    command = [sys.executable, *launcher, *ARGUMENTS, "--out_dir", str(out_dir)]
+    return run_command([sys.executable, *launcher, *ARGUMENTS, "--out_dir", str(out_dir), *arguments])
+
+
+def run_command(command: list[str]) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "CUDA_VISIBLE_DEVICES": ""}
-    return subprocess.run(
-        [*command, *arguments], env=environment, capture_output=True, text=True, timeout=120, check=False
-    )
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +56,15 @@ def test_two_processes_see_the_samples_that_one_with_twice_the_batch_sees(two, t
         for run in (two, tmp_path / "one")
     ]
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+def test_many_processes_are_tried_out_without_starting_them():
+    check = [sys.executable, "-m", "my_project.check_world", "--size"]
+    done = run_command([*check, "64", "--data.batch_size", "4", "--model.width", "8"])
+    assert done.stdout == "64 processes can train this: 256 samples a step, 5 steps an epoch\n", done.stderr
+    done = run_command([*check, "2000"])
+    assert done.returncode == 1
+    assert "too few for one step of 2000" in done.stderr
 
 
 def test_two_processes_refuse_a_folder_that_holds_a_run(two):

@@ -23,6 +23,7 @@ from .seeding import generator
 
 Batch = tuple[Tensor, Tensor]  # images [B, C, H, W] in 0..1 and labels [B]
 Shape = tuple[int, int, int]
+Loaders = tuple[DataLoader[Batch], DataLoader[Batch]]  # to train on, to validate with
 
 FOLDER_SHAPE: Shape = (3, 64, 64)  # images of a folder are read as RGB and scaled to this size
 SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
@@ -127,7 +128,7 @@ def load_image(path: Path | BinaryIO, shape: Shape) -> Tensor:
     return torch.from_numpy(pixels).reshape(height, width, channels).permute(2, 0, 1)
 
 
-def build_loaders(images: Images, cfg: Config, step: int) -> tuple[DataLoader[Batch], DataLoader[Batch]]:
+def build_loaders(images: Images, cfg: Config, step: int) -> Loaders:
     """The loaders to train on and to validate with, after `step` optimizer steps that are done already."""
     batches = TrainBatches(len(images.train), cfg, step)
     return _build_loader(Augmented(images.train, cfg.seed), batches, cfg), build_eval_loader(images.val, cfg)
