@@ -9,6 +9,7 @@ import yaml
 
 from mlscaffold.catalogue import read
 from tests.command import DOWN, mlscaffold, terminal
+from tests.test_prompts import asked
 
 RULE = "{% if framework == 'lightning' %}The dummy needs framework=ignite.{% endif %}"
 
@@ -66,8 +67,8 @@ def test_flags_prompts_options_and_the_matrix_follow(repository: Path, copy: Pat
 
 
 def test_the_prompt_follows(copy: Path, tmp_path: Path) -> None:
-    flags = "--package=d --description=x --framework=ignite --strategy=dummy --precision=fp32 --loggers=none"
-    child = terminal("new", "digits", *flags.split(), cwd=tmp_path, PYTHONPATH=str(copy / "src"))
+    flags = [*asked("framework", "strategy"), "--framework=ignite", "--strategy=dummy"]
+    child = terminal("new", "digits", *flags, cwd=tmp_path, PYTHONPATH=str(copy / "src"))
     child.expect_exact("Something [more]?")
     child.send(DOWN + "\r")
     child.expect_exact("Make this project?")
