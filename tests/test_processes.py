@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Say
-from tests.projects import FRAMEWORKS, PARALLEL, Project, rendered, times, write
+from tests.projects import FRAMEWORKS, PARALLEL, Project, by_framework, rendered, times, write
 
 TIMES = times(4, 20)
 SHORT = ["--max_steps", "2", "--model.width", "8", "--num_threads", "1"]
@@ -69,7 +69,7 @@ def wrong_with(project: Project, run: str, processes: int) -> str:
 @pytest.mark.soak
 @pytest.mark.timeout(150 * TIMES)
 @pytest.mark.parametrize("strategy", PARALLEL)
-@pytest.mark.parametrize("framework", FRAMEWORKS)
+@by_framework(6, 8)
 def test_two_processes_end_cleanly_each_time(framework: str, strategy: str, tmp_path: Path, say: Say) -> None:
     project = without_loggers(framework, strategy, tmp_path)
     wrong = [wrong_with(project, f"runs/{number}", processes=2) for number in range(TIMES)]

@@ -243,7 +243,7 @@ def what_training_changes(checkpoint: Path) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("strategy", PARALLEL)
-@pytest.mark.parametrize("framework", FRAMEWORKS)
+@by_framework(6, 8)
 def test_a_run_of_several_processes_goes_on_as_if_it_had_not_stopped(
     short_runs: ShortRuns, framework: str, strategy: str
 ) -> None:
@@ -263,7 +263,7 @@ def same(ours: object, theirs: object) -> bool:
     return ours == theirs
 
 
-@pytest.mark.parametrize("framework", FRAMEWORKS)
+@by_framework(8)
 def test_sharded_states_are_saved_as_if_nothing_were_sharded(short_runs: ShortRuns, framework: str) -> None:
     """So ddp, fsdp and one process can read what another has written."""
     sharded, copied = (
