@@ -4,7 +4,7 @@ from contextlib import nullcontext
 
 import torch
 from ignite import distributed as idist
-from ignite.engine import Engine, EventEnum
+from ignite.engine import Engine, EventEnum, Events
 from torch import nn
 from torch.nn.utils import clip_grad_norm_
 from torch.optim.lr_scheduler import ReduceLROnPlateau
@@ -16,7 +16,7 @@ from .metrics import MeanLoss, attach_metrics
 from .model import Net
 from .optim import WeightAverage, build_optimizer, build_schedule
 from .parallel import distribute, distribute_optimizer, no_sync
-from .seeding import seed_for
+from .seeding import seed_step
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -32,8 +32,8 @@ class Training:
 
     def __init__(self, net: Net, cfg: Config, total_steps: int) -> None:
         self.model = distribute(net)
-        self.average = WeightAverage(net, cfg.ema_decay)
-        self.optimizer = distribute_optimizer(build_optimizer(self.model, cfg.optim))
+        self.optimizer = distribute_optimizer(build_optimizer(self.model, cfg))
+        self.average = WeightAverage(net, self.optimizer, cfg.ema_decay)
         self.schedule = build_schedule(self.optimizer, cfg.optim, total_steps)
         self.scaler = torch.amp.GradScaler(idist.device().type, enabled=cfg.precision == "fp16")
         self.loss = MeanLoss()  # since the last point of the curves
@@ -48,7 +48,6 @@ class Training:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad()
-        self.average.update()
         if not isinstance(self.schedule, ReduceLROnPlateau):
             self.schedule.step()
 
@@ -58,11 +57,10 @@ def build_trainer(training: Training, cfg: Config) -> Engine:
 
     def step(engine: Engine, batch: Batch) -> None:
         images, labels = (tensor.to(idist.device(), non_blocking=True) for tensor in batch)
-        torch.manual_seed(seed_for(cfg.seed, engine.state.iteration, idist.get_rank()))
+        seed_step(cfg.seed, engine.state.iteration, idist.get_rank())
         position = (engine.state.iteration - 1) % (engine.state.epoch_length or 1) + 1
         updates = position % cfg.optim.accumulate == 0 or position == engine.state.epoch_length
 
-        training.model.train()
         with nullcontext() if updates else no_sync(training.model):
             with autocast(cfg):
                 loss = objective.loss(training.model(images), labels, cfg.optim.label_smoothing)
@@ -76,6 +74,11 @@ def build_trainer(training: Training, cfg: Config) -> Engine:
     trainer = Engine(step)
     trainer.register_events(*StepEvents, event_to_attr={StepEvents.STEP_COMPLETED: "step"})
     trainer.state_dict_user_keys.append("step")
+
+    @trainer.on(Events.EPOCH_STARTED)
+    def set_mode() -> None:
+        training.model.train()  # a validation has ended with another one
+
     return trainer
 
 

@@ -24,7 +24,7 @@ from .optim import steps_per_epoch, total_steps
 from .parallel import process_group
 from .processes import rank
 from .runs import Best, MetricsFile, Sink, find_checkpoint, finish, finished_score, start
-from .speed import build_profiler, prepare
+from .speed import prepare, profiled
 
 Report = Callable[[int, float], None]
 
@@ -52,7 +52,8 @@ def run(cfg: Config, report: Report | None = None) -> float:
 
     with open_loggers(cfg, MetricsFile(cfg.out_dir, steps_per_epoch(cfg, len(loaders[0])))) as loggers:
         if step < goal:
-            fit(net, images, loaders, loggers, cfg, report, saved)
+            with profiled(cfg):
+                fit(net, images, loaders, loggers, cfg, report, saved)
         return finish(cfg, goal)
 
 
@@ -104,7 +105,6 @@ def assemble(
     state |= {"train_loss": training.loss, "average": training.average}
     attach_checkpoints(trainer, state, cfg)
     attach_max_steps(trainer, cfg.max_steps)
-    attach_profiler(trainer, cfg)
     return trainer, state
 
 
@@ -120,16 +120,6 @@ def attach_max_steps(trainer: Engine, max_steps: int) -> None:
     def end_run() -> None:
         if num_steps(trainer) == max_steps:
             trainer.terminate()
-
-
-def attach_profiler(trainer: Engine, cfg: Config) -> None:
-    """Look at what a few steps spend their time on, where the settings ask for it."""
-    if not cfg.profile:
-        return
-    profiler = build_profiler(cfg)
-    trainer.add_event_handler(Events.STARTED, profiler.start)
-    trainer.add_event_handler(Events.ITERATION_COMPLETED, profiler.step)
-    trainer.add_event_handler(Events.COMPLETED, profiler.stop)
 
 
 def score(evaluator: Engine) -> float:

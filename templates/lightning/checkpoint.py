@@ -1,5 +1,6 @@
 """Save what a run needs to continue, and the best weights for everything after it."""
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -31,14 +32,25 @@ class Files(CheckpointIO):
 
 
 class KeepBest(pl.Callback):
-    """Offers the weights to `best.pt` after each validation; the best score is part of every checkpoint."""
+    """Offers the weights to `best.pt` after each validation; the best score is part of every checkpoint.
+
+    Where they are averaged, the average is what is validated and offered.
+    """
 
     def __init__(self, best: Best) -> None:
-        self.best = best
+        self.best, self.swapped = best, ExitStack()
+
+    def on_validation_start(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
+        assert isinstance(task, Task)
+        self.swapped.enter_context(task.average.applied())
 
     def on_validation_end(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
         assert isinstance(task, Task)
         self.best.offer(task.scores[MONITOR], trainer.global_step, task.net, task.confusion)
+        self.swapped.close()
+
+    def on_exception(self, *args: Any) -> None:
+        self.swapped.close()
 
     def state_dict(self) -> dict[str, Any]:
         return self.best.state_dict()

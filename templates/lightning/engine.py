@@ -1,6 +1,5 @@
 """What one step of training and one of validation do."""
 
-from contextlib import ExitStack
 from typing import Any
 
 import pytorch_lightning as pl
@@ -18,7 +17,7 @@ from .model import Net
 from .optim import WeightAverage, build_optimizer, build_schedule
 from .parallel import distribute
 from .processes import rank
-from .seeding import seed_for
+from .seeding import seed_step
 
 
 class Task(pl.LightningModule):
@@ -32,13 +31,17 @@ class Task(pl.LightningModule):
         self.net, self.cfg, self.total_steps = net, cfg, total_steps
         self.train_loss = MeanLoss()
         self.validation = Validation(num_classes)
+        self.resumed_average: dict[str, Any] = {}
 
     def configure_model(self) -> None:
         distribute(self.net, self.device_mesh)
 
+    def on_train_start(self) -> None:
+        self.average.load_state_dict(self.resumed_average)
+
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         iteration = self.current_epoch * int(self.trainer.num_training_batches) + batch_idx + 1
-        torch.manual_seed(seed_for(self.cfg.seed, iteration, rank()))
+        seed_step(self.cfg.seed, iteration, rank())
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         images, labels = batch
@@ -61,7 +64,8 @@ class Task(pl.LightningModule):
             schedule.step(self.scores["val/loss"])
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        optimizer = build_optimizer(self.net, self.cfg.optim)
+        optimizer = build_optimizer(self.net, self.cfg)
+        self.average = WeightAverage(self.net, optimizer, self.cfg.ema_decay)
         schedule = build_schedule(optimizer, self.cfg.optim, self.total_steps)
         interval = "epoch" if isinstance(schedule, ReduceLROnPlateau) else "step"
         return {
@@ -71,47 +75,16 @@ class Task(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["train_loss"] = self.train_loss.save()
+        checkpoint["average"] = self.average.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.train_loss.load(checkpoint["train_loss"])
+        self.resumed_average = checkpoint["average"]  # there is nothing to load it into as yet
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
         """Lightning would step a plateau after the checkpoint of its epoch, which would lose it on resume."""
         if not isinstance(scheduler, ReduceLROnPlateau):
             scheduler.step()
-
-
-class AverageWeights(pl.Callback):
-    """Averages the weights while they are trained (EMA); validations and `best.pt` are of the averages."""
-
-    def __init__(self) -> None:
-        self.swapped = ExitStack()
-        self.state: dict[str, Any] = {}  # that a resumed run begins with
-
-    def on_train_start(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
-        assert isinstance(task, Task)
-        self.average, self.last_step = WeightAverage(task.net, task.cfg.ema_decay), trainer.global_step
-        self.average.load_state_dict(self.state)
-
-    def on_train_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:
-        if trainer.global_step > self.last_step:
-            self.average.update()
-        self.last_step = trainer.global_step
-
-    def on_validation_start(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
-        self.swapped.enter_context(self.average.applied())
-
-    def on_validation_end(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
-        self.swapped.close()
-
-    def on_exception(self, *args: Any) -> None:
-        self.swapped.close()
-
-    def state_dict(self) -> dict[str, Any]:
-        return self.average.state_dict()
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.state = state_dict
 
 
 def build_precision(cfg: Config) -> Precision:

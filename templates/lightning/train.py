@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import EarlyStopping, LambdaCallback
+from pytorch_lightning.callbacks import EarlyStopping
 
 from .checkpoint import Files, KeepBest, build_checkpoint, completed_steps
 from .config import Config, parse, plain_errors
 from .data import Images, Loaders, build_loaders, load_images
-from .engine import AverageWeights, Task, build_precision
+from .engine import Task, build_precision
 from .loggers import LogMetrics, RunLogger, open_loggers
 from .model import Net
 from .objective import MONITOR
@@ -25,7 +25,7 @@ from .optim import steps_per_epoch, total_steps
 from .parallel import placement, process_group
 from .processes import rank
 from .runs import Best, MetricsFile, find_checkpoint, finish, finished_score, start
-from .speed import build_profiler, prepare
+from .speed import prepare, profiled
 
 Report = Callable[[int, float], None]
 
@@ -71,7 +71,8 @@ def run(cfg: Config, report: Report | None = None) -> float:
 
     with open_loggers(cfg, MetricsFile(cfg.out_dir, steps_per_epoch(cfg, len(loaders[0])))) as loggers:
         if step < goal:
-            fit(net, images, loaders, loggers, cfg, report, checkpoint)
+            with profiled(cfg):
+                fit(net, images, loaders, loggers, cfg, report, checkpoint)
         return finish(cfg, goal)
 
 
@@ -110,25 +111,14 @@ def build_trainer(cfg: Config, images: Images, loggers: list[RunLogger], report:
 
 def build_callbacks(cfg: Config, images: Images, report: Report | None) -> list[pl.Callback]:
     """What happens around the steps, in this order after each validation; the checkpoint comes last."""
-    callbacks = [LogMetrics(), KeepBest(Best(cfg, images)), AverageWeights(), build_checkpoint(cfg)]
+    callbacks = [LogMetrics(), KeepBest(Best(cfg, images)), build_checkpoint(cfg)]
     if cfg.patience:
         callbacks.append(
             EarlyStopping(MONITOR, mode="max", patience=cfg.patience, check_on_train_epoch_end=False)
         )
     if report:
         callbacks.append(ReportScore(report))
-    if cfg.profile:
-        callbacks.append(build_profile(cfg))
     return callbacks
-
-
-def build_profile(cfg: Config) -> pl.Callback:
-    profiler = build_profiler(cfg)
-    return LambdaCallback(
-        on_train_start=lambda *_: profiler.start(),
-        on_train_batch_end=lambda *_: profiler.step(),
-        on_train_end=lambda *_: profiler.stop(),
-    )
 
 
 def quiet_lightning() -> None:

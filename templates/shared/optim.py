@@ -25,12 +25,16 @@ def total_steps(cfg: Config, num_batches: int) -> int:
     return min(steps, cfg.max_steps) if cfg.max_steps > 0 else steps
 
 
-def build_optimizer(model: nn.Module, cfg: OptimConfig) -> Optimizer:
+def build_optimizer(model: nn.Module, cfg: Config) -> Optimizer:
     """AdamW; biases and norms (one-dimensional parameters) are not decayed."""
     decayed = [p for p in model.parameters() if p.ndim > 1]
     others = [p for p in model.parameters() if p.ndim <= 1]
-    groups = [{"params": decayed, "weight_decay": cfg.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    return AdamW(groups, lr=cfg.lr)
+    groups = [
+        {"params": decayed, "weight_decay": cfg.optim.weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
+    fused = cfg.precision != "fp16"  # which Lightning does not clip the gradients of
+    return AdamW(groups, lr=cfg.optim.lr, fused=fused)
 
 
 def build_schedule(optimizer: Optimizer, cfg: OptimConfig, total_steps: int) -> LRScheduler:
@@ -53,24 +57,24 @@ def build_schedule(optimizer: Optimizer, cfg: OptimConfig, total_steps: int) -> 
 class WeightAverage:
     """The exponential moving average of a network's weights (EMA), which takes their place in a validation.
 
-    It costs a step one call and reads nothing from the device (`torch.optim.swa_utils.AveragedModel` asks for
-    its counter in each step), and works with sharded weights. With a decay of 0 it does nothing.
+    It follows the optimizer, in one call a step that reads nothing from the device (torch's `AveragedModel`
+    asks for its counter in each), and works with sharded weights. With a decay of 0 it does nothing.
     """
 
-    def __init__(self, net: nn.Module, decay: float) -> None:
+    def __init__(self, net: nn.Module, optimizer: Optimizer, decay: float) -> None:
         self.net = net
         self.weights = list(net.parameters()) if decay else []
         self.averages = [weight.detach().clone() for weight in self.weights]
         self.blend = get_ema_multi_avg_fn(decay)
+        if decay:
+            optimizer.register_step_post_hook(self._follow)
 
-    def update(self) -> None:
-        """Take in the weights of an optimizer step; buffers, such as BatchNorm's, are always the newest."""
-        if self.weights:
-            self.blend(self.averages, self.weights, 0)
+    def _follow(self, *step: Any) -> None:
+        self.blend(self.averages, self.weights, 0)
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """Let the network hold the averages."""
+        """Let the network hold the averages; its buffers, such as BatchNorm's, stay the newest."""
         self.swap()
         try:
             yield

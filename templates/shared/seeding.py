@@ -15,3 +15,14 @@ def seed_for(*keys: int) -> int:
 def generator(*keys: int) -> torch.Generator:
     """A generator of its own for these keys, untouched by whatever else draws random numbers."""
     return torch.Generator().manual_seed(seed_for(*keys))
+
+
+def seed_step(*keys: int) -> None:
+    """Seed what dropout and the like draw from in this step, on the CPU and on this process's GPU.
+
+    `torch.manual_seed` does so too, but as long as no GPU is in use it formats the stack of its callers.
+    """
+    seed = seed_for(*keys)
+    torch.default_generator.manual_seed(seed)
+    if torch.cuda.is_initialized():
+        torch.cuda.manual_seed(seed)

@@ -1,7 +1,11 @@
 """What a run takes: settings that trade time, memory and exactness, and a look at where the time goes."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor, nn
+from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.profiler import profile, schedule
 
 from .config import Config, UserError
@@ -31,15 +35,23 @@ def prepare(net: Net, cfg: Config) -> Net:
     return net
 
 
-def build_profiler(cfg: Config) -> profile:
-    """Records a few steps, once the first ones are over, as `profile/rank-0.json`; call `step` after each."""
+@contextmanager
+def profiled(cfg: Config) -> Iterator[None]:
+    """Write what a few optimizer steps are spent on as `profile/rank-0.json`, if the settings ask for it."""
+    if not cfg.profile:
+        yield
+        return
 
     def save(profiler: profile) -> None:
         folder = cfg.out_dir / "profile"
         folder.mkdir(exist_ok=True)
         profiler.export_chrome_trace(str(folder / f"rank-{rank()}.json"))
 
-    return profile(schedule=schedule(wait=2, warmup=2, active=6, repeat=1), on_trace_ready=save)
+    few = schedule(wait=2, warmup=2, active=6, repeat=1)  # the first steps are slower than all others
+    with profile(schedule=few, on_trace_ready=save) as profiler:
+        hook = register_optimizer_step_post_hook(lambda *step: profiler.step())
+        yield
+        hook.remove()
 
 
 def _channels_last(module: nn.Module, inputs: tuple[Tensor]) -> Tensor:
