@@ -22,6 +22,7 @@ from torch.optim.optimizer import (
     register_optimizer_step_post_hook,
     register_optimizer_step_pre_hook,
 )
+from torch.utils._python_dispatch import TorchDispatchMode
 
 PACKAGE, FOLDER, *RUNS = sys.argv[1:]
 config, data, model, parallel, processes, predict, train = (
@@ -140,6 +141,27 @@ def three_best() -> Noted:
 def three_best_resumed() -> Noted:
     stop_and_go_on(settings("three_best_resumed", epochs=6, keep_best=3))
     return {}
+
+
+class Reads(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts how often a single value is read from a tensor, which waits for all that a GPU has to do."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += func is torch.ops.aten._local_scalar_dense.default
+        return func(*args, **(kwargs or {}))
+
+
+def reads() -> Noted:
+    """The reads until each step."""
+    counts: list[int] = []
+    cfg = settings("reads", log_every=5, ema_decay=DECAY)
+    with Reads() as mode:  # type: ignore[no-untyped-call]
+        hook = register_optimizer_step_post_hook(lambda *_: counts.append(mode.count))
+        train.run(replace(cfg, optim=replace(cfg.optim, schedule="cosine")))
+        hook.remove()
+    return {"reads": counts}
 
 
 def eager() -> Noted:

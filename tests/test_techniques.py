@@ -4,6 +4,7 @@ import csv
 import json
 from collections.abc import Callable
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from mlscaffold.catalogue import Answers
 from tests.projects import PARALLEL, Project, by_framework, rendered, write
 from tests.releases import ROOT
 
 SCRIPT = ROOT / "tests/technique_runs.py"
 TOGETHER = ["plain", "averaged", "average_resumed", "checkpointed", "eager", "accumulated"]
-ALONE = [*TOGETHER, "channels_last", "three_best", "three_best_resumed", "compiled"]
+ALONE = [*TOGETHER, "channels_last", "three_best", "three_best_resumed", "compiled", "reads"]
 
 Runs = Callable[..., Path]  # of a framework and a strategy
 
@@ -28,8 +30,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
     @cache
     def train(framework: str, strategy: str = "single") -> Path:
         folder = tmp_path_factory.mktemp(f"{framework}-{strategy}")
-        write(rendered({"framework": framework, "strategy": strategy, "loggers": []}), folder)
         alone = strategy == "single"
+        more: Answers = {"monitoring": "prometheus"} if alone else {"loggers": []}
+        write(rendered({"framework": framework, "strategy": strategy, **more}), folder)
         names = ALONE if alone else TOGETHER
         Project(folder, "my_project").run(SCRIPT, "my_project", "runs", *names, processes=1 if alone else 2)
         return folder / "runs"
@@ -148,6 +151,16 @@ def test_accumulated_steps_are_those_of_large_batches(runs: Runs, framework: str
     *full, last = ours  # the last step is of the few batches that are left at the end of the epoch
     assert full == pytest.approx(theirs, rel=1e-3)
     assert last < full[0]
+
+
+@by_framework(1)
+def test_nothing_is_read_from_the_device_between_points_of_the_curve(runs: Runs, framework: str) -> None:
+    """With loggers, monitoring, an average of the weights, clipping and a schedule."""
+    counts = noted(runs(framework) / "reads")["reads"]
+    assert len(counts) == 20
+    during = [after - before for before, after in pairwise(counts)]  # from step to step
+    assert [count for step, count in enumerate(during, 1) if step % 5] == [0] * 16
+    assert all(count > 0 for step, count in enumerate(during, 1) if step % 5 == 0)
 
 
 @by_framework(17)

@@ -21,6 +21,7 @@ from tests.readers import READERS, MLflow, Wandb, pixels
 DTYPES = {"fp32": "torch.float32", "bf16": "torch.bfloat16", "fp16": "torch.float16"}
 MOST_CPU = 60  # seconds of a default run: half a minute on two cores
 METRICS = ["lr", "train/loss", "val/accuracy", "val/f1", "val/loss"]
+MEASURED = ["memory/peak_mb", "train/samples_per_second", "train/step_time"]  # which no run repeats
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ def test_the_best_weights_load_where_only_torch_is(trained: GetTrained, framewor
 def test_a_logger_shows_the_curves_of_metrics_csv(trained: GetTrained, framework: str, logger: str) -> None:
     run = trained(framework).run
     shown = READERS[logger](run).curves()
-    assert list(shown) == METRICS
+    assert list(shown) == sorted([*METRICS, *MEASURED])
     rows = [row.split(",") for row in (run / "metrics.csv").read_text().splitlines()[1:]]
     for name in METRICS:
         written = [(int(row[0]), float(row[3])) for row in rows if row[2] == name]
@@ -143,8 +144,22 @@ def test_a_logger_shows_the_pictures_of_the_run(trained: GetTrained, framework: 
 
 @pytest.mark.parametrize("logger", READERS)
 def test_a_logger_shows_the_same_curves_for_every_framework(trained: GetTrained, logger: str) -> None:
-    first, *others = (READERS[logger](trained(framework).run).curves() for framework in FRAMEWORKS)
+    curves = [READERS[logger](trained(framework).run).curves() for framework in FRAMEWORKS]
+    first, *others = ({name: shown[name] for name in METRICS} for shown in curves)
     assert all(other == first for other in others)
+
+
+@pytest.mark.parametrize("logger", READERS)
+@by_framework(11, 17)
+def test_a_logger_shows_speed_and_memory(trained: GetTrained, framework: str, logger: str) -> None:
+    shown = READERS[logger](trained(framework).run).curves()
+    steps = [step for step, _ in shown["train/loss"]]
+    assert all([step for step, _ in shown[name]] == steps for name in MEASURED)
+    for (_, rate), (_, seconds) in zip(
+        shown["train/samples_per_second"], shown["train/step_time"], strict=True
+    ):
+        assert rate * seconds == pytest.approx(64, rel=1e-4)  # samples in a step
+    assert all(100 < megabytes < 100_000 for _, megabytes in shown["memory/peak_mb"])  # torch alone is more
 
 
 FAIL_AND_GO_ON = """

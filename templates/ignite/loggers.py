@@ -34,6 +34,7 @@ from . import (
 )
 from .config import Config
 from .engine import StepEvents, Training, num_steps
+from .speed import Meter
 
 
 #: if "tensorboard" in loggers
@@ -124,17 +125,20 @@ def open_loggers(cfg: Config, metrics_file: runs.MetricsFile) -> Iterator[list[r
 def attach_loggers(
     loggers: list[runs.Sink], trainer: Engine, evaluator: Engine, training: Training, cfg: Config
 ) -> None:
-    """Send loss and learning rate every `log_every` steps, and the scores after each epoch."""
+    """Send loss, learning rate and speed every `log_every` steps, and the scores after each epoch."""
 
     def log(metrics: Mapping[str, float]) -> None:
         for logger in loggers:
             logger.log_metrics(metrics, num_steps(trainer))
 
+    meter = attach_meter(trainer)
+
     @trainer.on(StepEvents.STEP_COMPLETED(every=cfg.log_every))
     def log_training() -> None:
         loss = float(training.loss.compute())  # the only value that is read from the device while training
         training.loss.reset()
-        log({"train/loss": loss, "lr": training.optimizer.param_groups[0]["lr"]})
+        rate = training.optimizer.param_groups[0]["lr"]
+        log({"train/loss": loss, "lr": rate, **meter.read(num_steps(trainer))})
 
     @evaluator.on(Events.COMPLETED)
     def log_scores() -> None:
@@ -145,3 +149,20 @@ def attach_loggers(
 
     if idist.get_rank() == 0 and sys.stderr.isatty():
         ProgressBar(persist=False).attach(trainer)
+
+
+def attach_meter(trainer: Engine) -> Meter:
+    """Measure how fast the trainer is, but for the validations that its handlers run."""
+    meter = Meter()
+
+    @trainer.on(Events.STARTED)
+    def begin() -> None:
+        meter.step = num_steps(trainer)
+
+    @trainer.on(Events.ITERATION_STARTED)
+    def count() -> None:
+        meter.samples += len(trainer.state.batch[1])  # type: ignore[index]
+
+    trainer.add_event_handler(Events.EPOCH_STARTED, meter.start)
+    trainer.add_event_handler(Events.EPOCH_COMPLETED, meter.stop)
+    return meter

@@ -34,8 +34,10 @@ from . import (
     #: endif
 )
 from .config import Config
+from .data import Batch
 from .engine import Task
 from .processes import rank
+from .speed import Meter
 
 
 class RunLogger(Logger, AbstractContextManager["RunLogger"]):
@@ -127,7 +129,7 @@ class Wandb(RunLogger, WandbLogger):
 
 #: endif
 class LogMetrics(pl.Callback):
-    """Sends loss and learning rate every `log_every` steps, and the scores after each epoch.
+    """Sends loss, learning rate and speed every `log_every` steps, and the scores after each epoch.
 
     `self.log` in every step would cost more than a small step itself; here the loss stays on the device until
     it is logged.
@@ -135,15 +137,26 @@ class LogMetrics(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
         self.last_step = trainer.global_step
+        self.meter = Meter(trainer.global_step)
 
-    def on_train_batch_end(self, trainer: pl.Trainer, task: pl.LightningModule, *args: Any) -> None:
+    def on_train_epoch_start(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
+        self.meter.start()
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, task: pl.LightningModule, outputs: Any, batch: Batch, *args: Any
+    ) -> None:
         assert isinstance(task, Task)
+        self.meter.samples += len(batch[1])
         step = trainer.global_step
         if step > self.last_step and step % task.cfg.log_every == 0:
+            loss = task.train_loss.compute().item()  # the one value read from the device
             rate = trainer.optimizers[0].param_groups[0]["lr"]
-            _log(trainer, {"train/loss": task.train_loss.compute().item(), "lr": rate})
+            _log(trainer, {"train/loss": loss, "lr": rate, **self.meter.read(step)})
             task.train_loss.reset()
         self.last_step = step
+
+    def on_validation_start(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
+        self.meter.stop()
 
     def on_validation_end(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
         assert isinstance(task, Task)

@@ -17,6 +17,7 @@ from .data import Images
 from .migrations import SCHEMA
 from .plots import draw_confusion, draw_curves
 from .processes import barrier, rank
+from .speed import MEASURED
 from .storage import newest_checkpoint, replacing, save_json, save_text, tidy
 
 
@@ -129,10 +130,14 @@ class MetricsFile(Sink):
         self.path, self.steps_per_epoch = out_dir / "metrics.csv", steps_per_epoch
 
     def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
-        """Append values that were reached with optimizer step `step`."""
+        """Append values that were reached with optimizer step `step`, but for those of a clock.
+
+        So the same run writes the same file again.
+        """
         epoch = math.ceil(step / self.steps_per_epoch)
+        rows = [(name, value) for name, value in metrics.items() if name not in MEASURED]
         with self.path.open("a") as file:
-            file.writelines(f"{step},{epoch},{name},{value:.6g}\n" for name, value in metrics.items())
+            file.writelines(f"{step},{epoch},{name},{value:.6g}\n" for name, value in rows)
 
     def read(self) -> list[list[str]]:
         """The rows below the header; a last one that was not written to its end is left out."""

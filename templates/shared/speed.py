@@ -1,7 +1,10 @@
 """What a run takes: settings that trade time, memory and exactness, and a look at where the time goes."""
 
+import math
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from time import perf_counter
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +14,11 @@ from torch.profiler import profile, schedule
 from .config import Config, UserError
 from .model import Net
 from .processes import rank, world_size
+
+if sys.platform != "win32":
+    import resource
+
+MEASURED = ("train/samples_per_second", "train/step_time", "memory/peak_mb")  # differ from run to run
 
 
 def prepare(net: Net, cfg: Config) -> Net:
@@ -52,6 +60,40 @@ def profiled(cfg: Config) -> Iterator[None]:
         hook = register_optimizer_step_post_hook(lambda *step: profiler.step())
         yield
         hook.remove()
+
+
+class Meter:
+    """How fast training is, by the clock: it runs while batches are trained on, not during a validation."""
+
+    def __init__(self, step: int = 0) -> None:
+        self.samples, self.step, self.seconds, self.since = 0, step, 0.0, perf_counter()
+
+    def start(self) -> None:
+        self.since = perf_counter()
+
+    def stop(self) -> None:
+        self.seconds += perf_counter() - self.since
+
+    def read(self, step: int) -> dict[str, float]:
+        """What there was until optimizer step `step`, since the last time; read it when the step is done."""
+        self.stop()
+        values = {
+            "train/samples_per_second": self.samples * world_size() / self.seconds,
+            "train/step_time": self.seconds / (step - self.step),
+            "memory/peak_mb": peak_memory_mb(),
+        }
+        self.samples, self.step, self.seconds, self.since = 0, step, 0.0, perf_counter()
+        return values
+
+
+def peak_memory_mb() -> float:
+    """The most memory this process has held at a time: on the GPU, or where it uses none, all in all."""
+    if torch.cuda.is_initialized():
+        return torch.cuda.max_memory_allocated() / 2**20
+    if sys.platform == "win32":
+        return math.nan
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2 ** (20 if sys.platform == "darwin" else 10)
 
 
 def _channels_last(module: nn.Module, inputs: tuple[Tensor]) -> Tensor:
