@@ -143,6 +143,7 @@ def run(timed: Timed, work: Path) -> float:
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir()
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    kept["PATH"] = f"{Path(timed.command[0]).parent}:{kept['PATH']}"  # uv asks the Python that it finds first
     begin = time.perf_counter()
     subprocess.run(
         timed.command, cwd=work, env=kept | dict(timed.settings), stdin=subprocess.DEVNULL,
