@@ -153,7 +153,9 @@ def test_a_killed_worker_loses_no_trial(
     framework: str, server: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     url, project = request.getfixturevalue(server), new(tmp_path, framework)
-    flags = f"--study {framework} --trials {TRIALS} --workers {WORKERS} --lease 30 --storage {url}"
+    flags = (
+        f"--max_steps 8 --study {framework} --trials {TRIALS} --workers {WORKERS} --lease 30 --storage {url}"
+    )
     search = Search(project, *flags.split())
     lost = running(url, framework, 2, search)
     kill(lost.user_attrs["lease"].rpartition(" ")[0])
@@ -167,7 +169,7 @@ def test_a_killed_machine_loses_no_trial_of_those_who_share_the_storage(
 ) -> None:
     """All that runs there is gone at once, so nobody is left to say so: its lease runs out."""
     project = new(tmp_path, framework)
-    flags = f"--trials {TRIALS} --lease 5 --storage {redis}".split()
+    flags = f"--max_steps 8 --trials {TRIALS} --lease 5 --storage {redis}".split()
     first = Search(project, *flags)
     running(redis, "search", 0, first)
     second = Search(project, *flags)
@@ -242,6 +244,6 @@ def check_groups(study: Path) -> None:
     assert children == {path.parent.name for path in study.glob("trial-*/mlflow-run-id.txt")}
 
 
-@pytest.mark.parametrize("framework", FRAMEWORKS)
+@pytest.mark.parametrize("framework", FRAMEWORKS if SOAK else ["ignite"])
 def test_the_tests_that_a_project_has_of_its_search_pass(framework: str, tmp_path: Path) -> None:
     assert " passed" in new(tmp_path, framework).run("-m", "pytest", "-q", "tests/test_tune.py")

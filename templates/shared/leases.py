@@ -48,7 +48,7 @@ class Leases:
             if not self.storage.set_trial_state_values(self.trial_id(number), TrialState.RUNNING):
                 return False  # another was faster
             self.write(number, 0)
-        elif not self._is_void(trial) or not self._win(number):
+        elif not self._is_void(trial) or not self._win(trial):
             return False
         if starts == MOST_STARTS:
             self.fail(number, f"its worker was lost {starts} times")
@@ -63,10 +63,13 @@ class Leases:
             self.seen[trial.number] = (lease, since := now)
         return lease == "" or now - since > self.lease_s
 
-    def _win(self, number: int) -> bool:
-        self.write(number, 0)
+    def _win(self, trial: FrozenTrial) -> bool:
+        now = self.storage.get_trial(self.trial_id(trial.number))  # what we looked at may be a while ago
+        if now.state.is_finished() or now.user_attrs.get("lease") != trial.user_attrs.get("lease"):
+            return False
+        self.write(trial.number, 0)
         time.sleep(SETTLE_S)
-        return self.holds(number)
+        return self.holds(trial.number)
 
     def write(self, number: int, count: int) -> None:
         self.storage.set_trial_user_attr(self.trial_id(number), "lease", f"{self.owner} {count}")
