@@ -98,7 +98,7 @@ def complete(line: str, cwd: Path, shell: str = "bash") -> list[str]:
 
 
 def test_the_shell_completes_commands_flags_and_values(tmp_path: Path) -> None:
-    assert complete("mlscaffold ", tmp_path) == ["new", "options", "choose", "doctor"]
+    assert {"new", "options", "choose", "update", "doctor"} <= set(complete("mlscaffold ", tmp_path))
     assert complete("mlscaffold new --fra", tmp_path) == ["--framework"]
     assert complete("mlscaffold new --framework ", tmp_path) == ["lightning", "ignite"]
     assert complete("mlscaffold new --strategy d", tmp_path) == ["ddp"]

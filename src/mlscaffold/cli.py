@@ -17,7 +17,6 @@ from mlscaffold.source import template_root
 
 EXAMPLES = """\b
 Examples:
-  mlscaffold new                                    on a terminal, asks
   mlscaffold new digits --framework ignite --ddp    asks for the rest
   mlscaffold new digits --yes --train               asks nothing, installs, trains
 """
@@ -51,7 +50,7 @@ def build() -> typer.Typer:
     """Put the commands together; the flags of `new` come from the catalogue."""
     app = typer.Typer(
         name="mlscaffold",
-        help="Make PyTorch training projects that work from the first minute and stay up to date.",
+        help="Make PyTorch training projects that work at once and stay up to date.",
         epilog=EXAMPLES,
         no_args_is_help=True,
         pretty_exceptions_enable=False,
