@@ -54,12 +54,14 @@ class Service:
 
     @asynccontextmanager
     async def running(self, app: FastAPI) -> AsyncIterator[None]:
-        """SIGTERM and Ctrl-C drain, SIGHUP reloads."""
+        """Warm up; then SIGTERM and Ctrl-C drain, SIGHUP reloads."""
         loop, tasks = asyncio.get_running_loop(), set[asyncio.Task[None]]()
         with suppress(NotImplementedError, AttributeError):  # Windows has no such signals
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, self.drain)
             loop.add_signal_handler(signal.SIGHUP, lambda: tasks.add(loop.create_task(self.reload())))
+        for power in range(self.settings.max_batch.bit_length()):  # no request waits for what happens once
+            await self.batcher.submit(np.zeros((2**power, *self.batcher.model.shape), np.uint8))
         yield
 
 

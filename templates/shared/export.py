@@ -34,7 +34,6 @@ Pixels = NDArray[np.uint8]  # [B, C, H, W]
 Probabilities = NDArray[np.float32]  # [B, num_classes]
 Run = Callable[[Pixels], Probabilities]
 
-SCHEMA = 1  # of model.json
 INPUT, OUTPUT = "images", "probabilities"
 FILES = {"torch-export": "model.pt2", "onnx": "model.onnx", "torchscript": "model.ts"}
 HELP = f"{', '.join(FILES)}; several with commas. Without it torch-export,onnx"
@@ -127,7 +126,7 @@ def export(run: Path, cfg: Config, formats: list[str]) -> dict[str, Any]:
         error = largest_error(path, plain, images)
         files[name] = {"file": path.name, "sha256": sha256(path), "max_abs_error": error}
     about = {
-        "schema": SCHEMA,
+        "schema": 1,
         "version": sha256(run / "best.pt")[:12],
         "classes": predictor.classes,
         "input": {"name": INPUT, "shape": ["batch", *shape], "dtype": "uint8"},
@@ -175,11 +174,10 @@ def write(classifier: Classifier, images: Tensor, path: Path) -> None:
         print("TorchScript is PyTorch's legacy format; prefer torch-export or onnx.", file=sys.stderr)
         return torch.jit.save(torch.jit.trace(classifier, (images,)), path)
     batch = {INPUT: {0: torch.export.Dim("batch", min=1)}}
-    program = torch.export.export(classifier, (images,), dynamic_shapes=batch)
+    graph = torch.export.export(classifier, (images,), dynamic_shapes=batch)
     if path.name == FILES["torch-export"]:
-        return torch.export.save(program, path)
-    names: dict[str, Any] = {"input_names": [INPUT], "output_names": [OUTPUT]}
-    onnx.export(program, (), path, external_data=False, verbose=False, **names)
+        return torch.export.save(graph, path)
+    onnx.export(graph, f=path, input_names=[INPUT], output_names=[OUTPUT], external_data=False, verbose=False)
     return None
 
 
@@ -196,8 +194,7 @@ def main() -> None:
     warnings.filterwarnings("ignore", module="torch|copyreg")  # of formats: `write` says what matters
     with plain_errors():
         cfg, args = parse("export", of_run=True, **{"--format": {"action": "append", "help": HELP}})
-        about = export(args.run, cfg, read_formats(args.format))
-        for name, entry in about["files"].items():
+        for name, entry in export(args.run, cfg, read_formats(args.format))["files"].items():
             print(f"{args.run / 'export' / entry['file']}: {name}, exact to {entry['max_abs_error']:.1g}")
 
 

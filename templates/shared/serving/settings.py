@@ -52,10 +52,9 @@ class Settings:
     def load_model(self, run: Path) -> Model:
         """What answers; raises `UserError` when it is missing or not what it should be."""
         # ONNX Runtime has threads of its own, which torch's would get in the way of.
-        torch.set_num_threads(1 if self.backend == "onnx" else self.num_threads)
-        if self.backend == "plain":
-            return load_plain(run)
-        return load_exported(run, self.backend, self.num_threads)
+        name, threads = self.backend, self.num_threads
+        torch.set_num_threads(1 if name == "onnx" else threads)
+        return load_plain(run) if name == "plain" else load_exported(run, name, threads)
 
     def describe(self, model: Model) -> dict[str, Any]:
         """What /model tells."""
