@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
 from urllib.parse import quote
 from urllib.request import Request, urlopen
 
@@ -156,15 +157,17 @@ def running(command: tuple[str | Path, ...], cwd: Path, settings: dict[str, str]
             process.wait(60)
 
 
-def eventually(ask: Callable[[], Any], timeout_s: float = 240) -> Any:
+def eventually(ask: Callable[[], Any], timeout_s: float = 120) -> Any:
     """What is given in the end, by something that takes a while to begin."""
     deadline = time.monotonic() + timeout_s
     while True:
         try:
             if answer := ask():
                 return answer
-        except (OSError, KeyError):
-            pass
+        except HTTPError:
+            raise
+        except OSError:
+            pass  # nobody listens yet
         assert time.monotonic() < deadline, f"{ask} gave nothing"
         time.sleep(0.5)
 
@@ -198,11 +201,20 @@ def test_prometheus_scrapes_training_and_service_and_every_panel_has_something_t
     config = generated.files["monitoring/prometheus.yml"].replace("5s", "1s")
     config = config.replace("localhost:8001", training).replace("localhost:8000", serving)
     (tmp_path / "prometheus.yml").write_text(config)
-    assert {training, serving} <= set(re.findall(r"127[\d.:]+", config))
+    assert training in config
+    assert serving in config
 
     endless = ("--epochs", "100000", "--patience", "0", "--model.width", "8", "--num_threads", "1")
     train = (sys.executable, "-m", "my_project.train", *endless)
-    serve = (sys.executable, "-m", "my_project.serve", "--port", serving.partition(":")[2])
+    serve = (
+        sys.executable,
+        "-m",
+        "my_project.serve",
+        "--backend",
+        "plain",
+        "--port",
+        serving.partition(":")[2],
+    )
     options = (
         "--config.file=prometheus.yml",
         f"--web.listen-address={prometheus}",
@@ -214,7 +226,7 @@ def test_prometheus_scrapes_training_and_service_and_every_panel_has_something_t
         stack.enter_context(start(train))
         eventually((tmp_path / "runs/default/best.json").exists)
         stack.enter_context(start(serve))
-        images = [[[[0.5] * 8] * 8]]
+        images = [[[[128] * 8] * 8]]
         eventually(lambda: read(f"http://{serving}/predict", {"inputs": images}))
         for panel, expression in expressions(generated):
             read(f"http://{serving}/predict", {"inputs": images})
