@@ -10,14 +10,15 @@ from ignite.handlers import Checkpoint
 
 from . import storage
 from .config import Config, UserError
-from .engine import num_steps
+from .engine import StepEvents, num_steps
 from .model import Net
+from .signals import Stop
 
 LIBRARY = "pytorch-ignite"
 
 
-def attach_checkpoints(trainer: Engine, state: dict[str, Any], cfg: Config) -> None:
-    """Save the complete state after each epoch as `checkpoints/step-00000080.pt`."""
+def attach_checkpoints(trainer: Engine, state: dict[str, Any], cfg: Config, stop: Stop) -> None:
+    """Save the complete state, after each epoch and where a signal ends one."""
 
     def save(checkpoint: Mapping[str, Any], filename: str, *args: Any) -> None:
         if idist.get_rank() == 0:
@@ -31,6 +32,13 @@ def attach_checkpoints(trainer: Engine, state: dict[str, Any], cfg: Config) -> N
         n_saved=None,  # `storage` keeps the newest, those of an earlier start of this run among them
     )
     trainer.add_event_handler(Events.EPOCH_COMPLETED, checkpoint)
+    trainer.add_event_handler(Events.EPOCH_COMPLETED, stop.end)
+
+    @trainer.on(StepEvents.STEP_COMPLETED)
+    def stop_within_epoch() -> None:
+        if stop.due(num_steps(trainer)):
+            checkpoint(trainer)
+            stop.end()
 
 
 def load_state(path: Path, net: Net) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from .optim import steps_per_epoch, total_steps
 from .parallel import process_group
 from .processes import rank
 from .runs import Best, MetricsFile, Sink, find_checkpoint, finish, finished_score, start
+from .signals import Stop
 from .speed import prepare, profiled
 
 Report = Callable[[int, float], None]
@@ -67,10 +68,14 @@ def fit(
     saved: dict[str, Any] | None = None,
 ) -> None:
     """Train and validate until the goal is reached."""
-    trainer, state = assemble(net, images, loaders, loggers, cfg, report)
-    if saved:
-        Checkpoint.load_objects(state, saved)
-    trainer.run(loaders[0], max_epochs=cfg.epochs)
+    with Stop(cfg, len(loaders[0])) as stop:
+        trainer, state = assemble(net, images, loaders, loggers, cfg, report)
+        attach_checkpoints(trainer, state, cfg, stop)
+        attach_max_steps(trainer, cfg.max_steps)
+        if saved:
+            Checkpoint.load_objects(state, saved)
+        trainer.run(loaders[0], max_epochs=cfg.epochs)
+        stop.end()
 
 
 def assemble(
@@ -103,8 +108,6 @@ def assemble(
     state = {"trainer": trainer, "best": best, "early_stopping": stopper, "model": net}
     state |= {"optimizer": training.optimizer, "schedule": training.schedule, "scaler": training.scaler}
     state |= {"train_loss": training.loss, "average": training.average}
-    attach_checkpoints(trainer, state, cfg)
-    attach_max_steps(trainer, cfg.max_steps)
     return trainer, state
 
 

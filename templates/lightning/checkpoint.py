@@ -14,6 +14,7 @@ from .engine import Task
 from .model import Net
 from .objective import MONITOR
 from .runs import Best
+from .signals import Stop
 
 LIBRARY = "pytorch-lightning"
 
@@ -57,6 +58,30 @@ class KeepBest(pl.Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.best.load_state_dict(state_dict)
+
+
+class StopOnSignal(pl.Callback):
+    """Saves the state of a step and ends the run there; Lightning's own handlers are not used.
+
+    They wait for other processes, which may not have had the signal, and end a run without a checkpoint.
+    """
+
+    def __init__(self, stop: Stop, folder: Path) -> None:
+        self.stop, self.folder = stop, folder
+
+    def on_train_start(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
+        self.stop.listen()  # again, as Lightning has its own handlers by now
+        self.last_step = trainer.global_step
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:
+        step = trainer.global_step
+        if step > self.last_step and self.stop.due(step):
+            trainer.save_checkpoint(self.folder / f"step-{step:08d}.pt")
+            self.stop.end()
+        self.last_step = step
+
+    def on_train_epoch_end(self, *args: Any) -> None:
+        self.stop.end()
 
 
 def build_checkpoint(cfg: Config) -> ModelCheckpoint:

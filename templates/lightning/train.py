@@ -14,7 +14,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import EarlyStopping
 
-from .checkpoint import Files, KeepBest, build_checkpoint, completed_steps
+from .checkpoint import Files, KeepBest, StopOnSignal, build_checkpoint, completed_steps
 from .config import Config, parse, plain_errors
 from .data import Images, Loaders, build_loaders, load_images
 from .engine import Task, build_precision
@@ -25,6 +25,7 @@ from .optim import steps_per_epoch, total_steps
 from .parallel import placement, process_group
 from .processes import rank
 from .runs import Best, MetricsFile, find_checkpoint, finish, finished_score, start
+from .signals import Stop
 from .speed import prepare, profiled
 
 Report = Callable[[int, float], None]
@@ -86,12 +87,14 @@ def fit(
     checkpoint: Path | None = None,
 ) -> None:
     """Train and validate until the goal is reached."""
-    trainer = build_trainer(cfg, images, loggers, report)
     task = Task(net, cfg, len(images.classes), total_steps(cfg, len(loaders[0])))
-    trainer.fit(task, *loaders, ckpt_path=checkpoint)
+    with Stop(cfg, len(loaders[0])) as stop:
+        callbacks = [*build_callbacks(cfg, images, report), StopOnSignal(stop, cfg.out_dir / "checkpoints")]
+        build_trainer(cfg, loggers, callbacks).fit(task, *loaders, ckpt_path=checkpoint)
+        stop.end()
 
 
-def build_trainer(cfg: Config, images: Images, loggers: list[RunLogger], report: Report | None) -> pl.Trainer:
+def build_trainer(cfg: Config, loggers: list[RunLogger], callbacks: list[pl.Callback]) -> pl.Trainer:
     """The loop around the steps."""
     return pl.Trainer(
         **placement(),
@@ -99,7 +102,7 @@ def build_trainer(cfg: Config, images: Images, loggers: list[RunLogger], report:
         max_epochs=cfg.epochs,
         gradient_clip_val=cfg.optim.grad_clip,
         accumulate_grad_batches=cfg.optim.accumulate,
-        callbacks=build_callbacks(cfg, images, report),
+        callbacks=callbacks,
         logger=loggers,
         log_every_n_steps=cfg.log_every,
         num_sanity_val_steps=0,

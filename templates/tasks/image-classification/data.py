@@ -20,6 +20,7 @@ from .config import Config, DataConfig, UserError
 from .optim import steps_per_epoch
 from .processes import rank, world_size
 from .seeding import generator
+from .signals import ignore_signals
 
 Batch = tuple[Tensor, Tensor]  # images [B, C, H, W] in 0..1 and labels [B]
 Shape = tuple[int, int, int]
@@ -156,6 +157,7 @@ def _build_loader(dataset: Dataset[Batch], batches: Iterable[Any], cfg: Config) 
         num_workers=workers,
         persistent_workers=workers > 0,
         pin_memory=torch.cuda.is_available(),
+        worker_init_fn=ignore_signals,
     )
 
 
