@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from mlscaffold.errors import MlscaffoldError
+from tests import coverage
 from tests.matrix import plan
 from tests.matrix.report import Report
 from tests.matrix.session import Session
@@ -35,11 +36,13 @@ def main() -> None:
     if arguments.sample:
         answers = plan.sample(answers, arguments.sample, arguments.seed)
     with tempfile.TemporaryDirectory(prefix="matrix-") as folder, bar() as shown:
-        session = Session(answers, Path(folder), arguments.device, progress=Shown(shown))
+        whole = not arguments.sample  # the cold set alone takes longer than a sample is to take
+        session = Session(answers, Path(folder), arguments.device, with_cold_set=whole, progress=Shown(shown))
         report = asyncio.run(session())
     say(report)
     if arguments.write and not (arguments.sample or arguments.only):
-        PAGE.write_text(report.table())
+        PAGE.write_text(report.table(), encoding="utf-8")
+        coverage.write()
     sys.exit(bool(report.failures))
 
 

@@ -1,28 +1,37 @@
 """What runs inside a fork: a verb of a generated project, and a look at what it did."""
 
+import asyncio
 import contextlib
 import gc
 import hashlib
 import importlib
-import importlib.util
 import io
 import json
 import os
+import socket
+import subprocess
 import sys
+import time
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import onnxruntime  # type: ignore[import-untyped]
+import optuna
 import torch
 import yaml
 from numpy.typing import NDArray
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
+
+from tests.readers import READERS
 
 Prediction = dict[str, Any]
 Pixels = NDArray[np.uint8]  # [B, C, H, W]
@@ -47,8 +56,16 @@ class Observed:
     saved: Leaves  # the newest checkpoint
 
 
-def train(arguments: list[str], scale: float | None = None) -> Observed:
-    """Run `python -m <package>.train` with arguments; a scaler that is made anew has another scale."""
+def train(arguments: list[str], scale: float | None, slow_disk_s: float) -> Observed:
+    """Run `python -m <package>.train` with arguments.
+
+    Args:
+        scale: what a gradient scaler begins with, if not with its own default.
+        slow_disk_s: how long the first of several processes takes for each file, so that one that does not
+            wait for it is found out.
+    """
+    if os.environ.get("RANK") == "0":
+        slow_down_disk(slow_disk_s)
     dtypes: set[str] = set()
     began: list[Leaves] = []
 
@@ -67,10 +84,19 @@ def train(arguments: list[str], scale: float | None = None) -> Observed:
         device, _, *others = new_scale.__defaults__ or ()
         new_scale.__defaults__ = (device, scale, *others)
     run_verb("train", arguments)
-    out_dir = arguments[arguments.index("--out_dir") + 1] if "--out_dir" in arguments else "runs/default"
-    newest = max((Path(out_dir) / "checkpoints").glob("step-*.pt"))
+    newest = max((Path(RUN) / "checkpoints").glob("step-*.pt"))
     saved = leaves(torch.load(newest, map_location="cpu", weights_only=True))
     return Observed(frozenset(dtypes), began[0] if began else frozenset(), saved)
+
+
+def slow_down_disk(seconds: float) -> None:
+    sync = os.fsync
+
+    def sync_slowly(file: int) -> None:
+        time.sleep(seconds)
+        sync(file)
+
+    os.fsync = sync_slowly  # type: ignore[assignment]
 
 
 def run_verb(verb: str, arguments: list[str]) -> None:
@@ -135,45 +161,49 @@ def num_gpus() -> int:
     return torch.cuda.device_count() if os.environ.get("CUDA_VISIBLE_DEVICES", "all") else 0
 
 
-def wrong_in_loggers(run: Path, loggers: list[str]) -> str:
+def wrong_in_loggers(run: Path, loggers: list[str], first_settings: str) -> str:
     """Read a run through each logger's own reader; say what it lacks of the metrics and settings."""
-    if not importlib.util.find_spec("tests.readers"):
-        return ""  # readers come with the loggers that need them
-    READERS = importlib.import_module("tests.readers").READERS  # noqa: N806
-    wanted, config = metrics(run), settings(run)
+    wanted = metrics(run)
+    starts = [settings(first_settings), settings((run / "config.yaml").read_text())]
     wrong = []
     for logger in loggers:
         reader = READERS[logger](run)
         curves = reader.curves()
-        if {name: [step for step, _ in curve] for name, curve in curves.items()} != {
-            name: [step for step, _ in curve] for name, curve in wanted.items()
-        }:
-            wrong.append(f"{logger} shows the curves {curves}, and metrics.csv has {wanted}")
-            continue
-        for name, curve in curves.items():
-            for (step, value), (_, written) in zip(curve, wanted[name], strict=True):
-                if abs(value - written) > 1e-5 * abs(written) + 1e-12:
-                    wrong.append(f"{logger}: {name} is {value} at step {step}, and {written} in metrics.csv")
-        shown = {name: str(value) for name, value in reader.hyperparameters().items()}
-        lost = {name: value for name, value in config.items() if shown.get(name, value) != value}
-        lost |= {name: value for name, value in config.items() if name not in shown and value != "None"}
-        if lost:
-            wrong.append(f"{logger} lacks the settings {lost}; it shows {shown}")
+        for name, curve in wanted.items():
+            if not same_curve(curves.get(name, []), curve):
+                wrong.append(f"{logger} shows {name} as {curves.get(name)}, and metrics.csv as {curve}")
+        shown = reader.hyperparameters()
+        for name in starts[0]:
+            values = [start[name] for start in starts]
+            if not any(same(shown.get(name), value) for value in values):
+                wrong.append(f"{logger} shows {name} as {shown.get(name)}, and it was {values}")
     return "\n".join(wrong)
 
 
-def settings(run: Path) -> dict[str, str]:
-    """The settings of a run by dotted name, as text."""
+def same_curve(shown: list[tuple[int, float]], written: list[tuple[int, float]]) -> bool:
+    """Whether two curves are equal, to the digits that are written."""
+    return [step for step, _ in shown] == [step for step, _ in written] and np.allclose(
+        [value for _, value in shown], [value for _, value in written], rtol=1e-5, atol=1e-12
+    )
 
-    def flat(tree: dict[str, object], prefix: str) -> dict[str, str]:
-        found: dict[str, str] = {}
+
+def same(shown: object, value: object) -> bool:
+    """Whether a logger shows a setting, as a number or as text; some have no value for none."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return shown is not None and float(str(shown)) == value
+    return str(shown) == str(value)
+
+
+def settings(text: str) -> dict[str, object]:
+    """The settings in a `config.yaml`, by dotted name."""
+
+    def flat(tree: dict[str, object], prefix: str) -> dict[str, object]:
+        found: dict[str, object] = {}
         for name, value in tree.items():
-            found |= (
-                flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: str(value)}
-            )
+            found |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
         return found
 
-    return flat(yaml.safe_load((run / "config.yaml").read_text()), "")
+    return flat(yaml.safe_load(text), "")
 
 
 def said_by(verb: str, *arguments: str) -> str:
@@ -239,3 +269,92 @@ def load_program(path: Path) -> Callable[[Pixels], NDArray[np.float32]]:
         warnings.simplefilter("ignore", DeprecationWarning)  # TorchScript is one as a whole
         program = torch.export.load(path).module() if path.suffix == ".pt2" else torch.jit.load(path)  # type: ignore[no-untyped-call]
     return lambda pixels: program(torch.from_numpy(pixels)).detach().numpy()
+
+
+def make_mlflow_store(path: Path) -> None:
+    """An empty store with all its tables, which take over a second to make."""
+    from mlflow import MlflowClient
+
+    MlflowClient(f"sqlite:///{path}").search_experiments()
+
+
+def wrong_in_search(processes: int, python: Path) -> str:
+    """Run `tune` for two trials, of which the second learns nothing; say what the study lacks."""
+    out_dir, study = Path("runs/trial"), "search"
+    folder = out_dir.with_name(study)
+    folder.mkdir(parents=True)
+    storage = JournalStorage(JournalFileBackend(str(folder / "journal.log")))
+    made = optuna.create_study(storage=storage, study_name=study, direction="maximize")
+    for rate in (1e-2, 1e-4):
+        made.enqueue_trial({"optim.lr": rate})
+    sys.executable = str(python)
+    os.environ["PYTHONPATH"] = sys.path[0]
+    options = {"study": study, "trials": 2, "processes": processes, "pruner": "hyperband", "epochs": 2}
+    options |= {"log_every": 1, "num_threads": 1, "data.batch_size": 100 // processes, "out_dir": out_dir}
+    run_verb("tune", [part for name, value in options.items() for part in (f"--{name}", str(value))])
+    states = [trial.state.name for trial in made.trials]
+    if states != ["COMPLETE", "PRUNED"]:
+        log = (folder / "worker-0.log").read_text()
+        return f"the trials ended as {states}\n{[trial.intermediate_values for trial in made.trials]}\n{log}"
+    best = yaml.safe_load((folder / "best.yaml").read_text())
+    score = json.loads((folder / "trial-0000/best.json").read_text())["score"]
+    found = (best["optim"]["lr"], made.best_value)
+    return "" if found == (1e-2, score) else f"best.yaml and the study say {found}, not {(1e-2, score)}"
+
+
+def wrong_in_service(predictions: list[Prediction]) -> str:
+    """Send the same images to the service of this project; say where it answers otherwise than `predict`."""
+    module = importlib.import_module(f"{PACKAGE}.serving.service")
+    ask = ask_app if hasattr(module, "build_app") else ask_server
+    answers = ask([[image] for image in some_images().tolist()] + [some_images().tolist()])
+    wrong = []
+    for number, expected in enumerate(predictions):
+        for got in (answers[number][0], answers[-1][number]):
+            same = all(got[name] == expected[name] for name in ("label", "index"))
+            if not same or abs(got["probability"] - expected["probability"]) > TOLERANCE:
+                wrong.append(f"image {number}: the service says {got}, and predict {expected}")
+    return "\n".join(wrong)
+
+
+def ask_app(requests: list[list[Any]]) -> list[list[Prediction]]:
+    """Ask an app in this process."""
+    service = importlib.import_module(f"{PACKAGE}.serving.service")
+    settings = importlib.import_module(f"{PACKAGE}.serving.settings")
+    transport = httpx.ASGITransport(service.build_app(Path(RUN), settings.Settings()))
+
+    async def ask() -> list[list[Prediction]]:
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            return [answers_of(await client.post("/predict", json={"inputs": each})) for each in requests]
+
+    return asyncio.run(ask())
+
+
+def ask_server(requests: list[list[Any]]) -> list[list[Prediction]]:
+    """Start `python -m <package>.serve`, ask it over HTTP, and let it end."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", f"{PACKAGE}.serve", "--run", RUN, "--port", str(port)]
+    process = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": sys.path[0]})
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
+        while not ready(client):
+            if process.poll() is not None:
+                raise RuntimeError(f"the service ended with {process.returncode}")
+            time.sleep(0.1)
+        answers = [answers_of(client.post("/predict", json={"inputs": each})) for each in requests]
+    process.terminate()
+    if code := process.wait():
+        raise RuntimeError(f"the service ended with {code} when it was told to")
+    return answers
+
+
+def ready(client: httpx.Client) -> bool:
+    try:
+        return client.get("/readyz").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def answers_of(response: httpx.Response) -> list[Prediction]:
+    assert response.status_code == 200, response.text
+    predictions: list[Prediction] = response.json()["predictions"]
+    return predictions

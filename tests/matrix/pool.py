@@ -9,8 +9,10 @@ import signal
 import sys
 import traceback
 import warnings
+from collections import defaultdict
 from collections.abc import Callable
 from contextlib import suppress
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
@@ -20,13 +22,33 @@ from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 PATIENCE_S = 240  # after which a fork is taken to hang; it computes for seconds
 END_OF_LOG = 40  # lines
+FOREIGN = (
+    "MLFLOW_",
+    "WANDB_",
+    "OPTUNA_",
+    "RANK",
+    "LOCAL_",
+    "WORLD_",
+    "MASTER_",
+)  # variables of this machine's user
 
 SERVER = get_context("forkserver")
 SERVER.set_forkserver_preload(["tests.matrix.preload"])
 
 
+STAGE: ContextVar[str] = ContextVar("STAGE", default="")  # whatever is called belongs to it
+
+
 class RunError(Exception):
     """A fork that failed or hung; the text ends with the end of its log."""
+
+
+@dataclass
+class Used:
+    """What a stage took."""
+
+    forks: int = 0
+    cpu_seconds: float = 0.0
 
 
 @dataclass
@@ -36,7 +58,7 @@ class Pool:
     folder: Path  # of logs and results
     slots: int
     device: str = "cpu"
-    num_forks: int = 0
+    used: dict[str, "Used"] = field(default_factory=lambda: defaultdict(Used))  # by stage
     free: asyncio.Semaphore = field(init=False)
 
     def __post_init__(self) -> None:
@@ -44,6 +66,7 @@ class Pool:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.numbers = itertools.count()
         self.environment = {"OMP_NUM_THREADS": "1", "TERM": "dumb", "COLUMNS": "110"}
+        self.environment["HOME"] = str(self.folder)  # where nobody has an account
         if self.device == "cpu":
             self.environment["CUDA_VISIBLE_DEVICES"] = ""
 
@@ -76,8 +99,11 @@ class Pool:
                 )
                 for rank in range(ranks or 1)
             ]
-            self.num_forks += len(calls)
-            return await run_together(calls)
+            used = self.used[STAGE.get()]
+            used.forks += len(calls)
+            ends = await run_together(calls)
+            used.cpu_seconds += sum(end.cpu_seconds for end in ends)
+            return [end.returned for end in ends]
 
 
 def rank_environment(rank: int, ranks: int, port: int) -> dict[str, str]:
@@ -95,6 +121,14 @@ def rank_environment(rank: int, ranks: int, port: int) -> dict[str, str]:
         "TORCHELASTIC_USE_AGENT_STORE": "True",
         "GLOO_SOCKET_IFNAME": "lo",
     }
+
+
+@dataclass(frozen=True)
+class End:
+    """What a fork leaves."""
+
+    returned: Any
+    cpu_seconds: float  # its own, and those of the processes that it waited for
 
 
 @dataclass(frozen=True)
@@ -124,6 +158,8 @@ class Call:
         os.dup2(log, 1)
         os.dup2(log, 2)
         faulthandler.dump_traceback_later(self.patience_s * 0.9, file=2)
+        for name in [name for name in os.environ if name.startswith(FOREIGN)]:
+            del os.environ[name]
         os.environ.update(self.environment)
         os.chdir(self.cwd)
         if self.path:
@@ -140,7 +176,9 @@ class Call:
             result = None
         sys.stdout.flush()
         temporary = self.result.with_suffix(".tmp")
-        temporary.write_bytes(pickle.dumps(result))
+        times = os.times()
+        cpu_seconds = times.user + times.system + times.children_user + times.children_system
+        temporary.write_bytes(pickle.dumps(End(result, cpu_seconds)))
         temporary.replace(self.result)
 
     def end_of_log(self) -> str:
@@ -148,7 +186,7 @@ class Call:
         return "\n".join(lines[-END_OF_LOG:]) or "it printed nothing"
 
 
-async def run_together(calls: list[Call]) -> list[Any]:
+async def run_together(calls: list[Call]) -> list[End]:
     """Run calls side by side; when one fails or takes too long, end them all."""
     processes = [SERVER.Process(target=call) for call in calls]
     for process in processes:

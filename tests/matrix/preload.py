@@ -7,9 +7,11 @@ import os
 import torch
 
 MODULES = """
-    ignite.distributed ignite.engine ignite.handlers ignite.metrics jsonargparse matplotlib.figure onnx
-    onnxruntime onnxscript pytorch_lightning sklearn.datasets sklearn.metrics sklearn.model_selection
-    tests.matrix.check tests.matrix.generate tests.matrix.inside torch._dynamo torchmetrics.classification
+    fastapi httpx ignite.distributed ignite.engine ignite.handlers ignite.metrics jsonargparse litserve
+    matplotlib.figure mlflow mlflow.store.tracking.sqlalchemy_store onnx onnxruntime onnxscript optuna
+    optuna.visualization.matplotlib prometheus_client pytorch_lightning sklearn.datasets sklearn.metrics
+    sklearn.model_selection tests.matrix.check tests.matrix.generate tests.matrix.inside tests.readers
+    torch._dynamo torch.distributed.run torchmetrics.classification uvicorn wandb
 """
 
 os.environ["OMP_NUM_THREADS"] = "1"

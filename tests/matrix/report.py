@@ -40,6 +40,7 @@ class Stage:
     runs: int = 0
     not_run: int = 0
     seconds: float = 0.0
+    cpu_seconds: float = 0.0
 
 
 @dataclass
@@ -71,15 +72,20 @@ class Report:
             f"**{self.combinations - len({f.combination for f in self.failures})} of {self.combinations}"
             f" combinations pass** on {self.device}, in {self.seconds / 60:.1f} minutes.",
             "",
-            "| stage | combinations | distinct programs | processes | failed | not run | seconds |",
-            "|---|--:|--:|--:|--:|--:|--:|",
+            "| stage | combinations | programs | processes | failed | not run | seconds | computing |",
+            "|---|--:|--:|--:|--:|--:|--:|--:|",
         ]
         for stage in self.stages:
             lines.append(
                 f"| {stage.name} | {stage.combinations} | {stage.programs} | {stage.runs} |"
                 f" {len(failed[stage.name])} | {stage.not_run} | {stage.seconds:.0f} |"
+                f" {stage.cpu_seconds:.0f} |"
             )
-        lines += ["", "Seconds are those of the clock while a stage ran.", ""]
+        lines += [
+            "",
+            "Programs are distinct. Seconds are those of the clock; computing adds up all processors.",
+            "",
+        ]
         if self.rates:
             lines += ["| trained and resumed | combinations | distinct programs | combinations a minute |"]
             lines += ["|---|--:|--:|--:|"]

@@ -16,6 +16,7 @@ STOPPED_AFTER, ENDS_WITH = 2, 3  # optimizer steps; an epoch has two
 SAMPLES = 500  # a step, of all processes
 DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 Result = TypeVar("Result")
+RUN = inside.RUN
 FIRST = str(CATALOGUE["framework"].values[0])
 
 
@@ -41,7 +42,9 @@ class Runner:
     pool: Pool
     programs: Programs
     root: Path  # of the catalogue and the templates
-    num_gpus: int = 0
+    python: Path  # that is a fork of a process with all imports
+    slow_disk_s: float
+    num_gpus: int
 
     async def train(self, project: Rendered) -> Trained:
         """Two steps and a checkpoint, a resume, one more step: as one run of three steps."""
@@ -49,21 +52,31 @@ class Runner:
         return await self.programs.once("train", key, lambda: self._train(project, key))
 
     async def _train(self, project: Rendered, key: str) -> Trained:
+        if "mlflow" in str(project.answers["loggers"]):
+            await self.prepare_mlflow(self.folder / key / RUN)
         first = await self.start(project, key, STOPPED_AFTER, scale=inside.OTHER_SCALE)
+        run = self.folder / key / RUN
+        settings = (run / "config.yaml").read_text()
         then = await self.start(project, key, ENDS_WITH, "--resume", "auto")
         expect_restored(project, first, then)
-        run = self.folder / key / "runs/default"
         [facts] = await self.pool(inside.facts, run)
         await self.compare_with_whole(project, facts, then[0].saved)
-        await self.read_loggers(project, run)
+        await self.read_loggers(project, run, settings)
         return Trained(run, facts)
+
+    async def prepare_mlflow(self, run: Path) -> None:
+        """Put an empty store where a run will look for one."""
+        store = self.folder / "mlflow.db"
+        await self.programs.once("mlflow", "", lambda: self.pool(inside.make_mlflow_store, store))
+        run.mkdir(parents=True)
+        shutil.copy(store, run / "mlflow.db")
 
     async def start(
         self, project: Rendered, place: str, steps: int, *more: str, scale: float | None = None
     ) -> list[inside.Observed]:
         """Train in as many processes as the strategy takes, in a place of its own."""
         folder = self.folder / place
-        if not folder.exists():
+        if not (folder / "src").exists():
             write(project, folder)
         ranks = 0 if project.answers["strategy"] == "single" else 2
         if self.pool.device == "cuda" and ranks > self.num_gpus:
@@ -71,7 +84,7 @@ class Runner:
         arguments = ["--epochs", "3", "--max_steps", str(steps), "--log_every", "1", "--num_threads", "1"]
         arguments += ["--model.width", "8", "--data.batch_size", str(SAMPLES // (ranks or 1)), *more]
         seen: list[inside.Observed] = await self.pool(
-            inside.train, arguments, scale, cwd=folder, path=folder / "src", ranks=ranks
+            inside.train, arguments, scale, self.slow_disk_s, cwd=folder, path=folder / "src", ranks=ranks
         )
         wanted = {DTYPES[str(project.answers["precision"])]}
         for process in seen:
@@ -86,7 +99,7 @@ class Runner:
 
         async def run() -> tuple[dict[str, Any], inside.Leaves]:
             seen = await self.start(plain, key, ENDS_WITH, scale=inside.OTHER_SCALE)
-            [facts] = await self.pool(inside.facts, self.folder / key / "runs/default")
+            [facts] = await self.pool(inside.facts, self.folder / key / RUN)
             return facts, seen[0].saved
 
         return await self.programs.once("whole", key, run)
@@ -111,13 +124,12 @@ class Runner:
         """Whether equal work gives equal bytes: a GPU adds numbers up in any order."""
         return self.pool.device == "cpu"
 
-    async def read_loggers(self, project: Rendered, run: Path) -> None:
+    async def read_loggers(self, project: Rendered, run: Path, settings: str) -> None:
+        """Each logger has what `metrics.csv` has, and the settings of the run's first start or its last."""
         chosen = project.answers["loggers"]
         assert isinstance(chosen, list)
         if chosen:
-            [wrong] = await self.pool(inside.wrong_in_loggers, run, chosen)
-            if wrong:
-                raise WrongError(wrong)
+            await self.expect_nothing_wrong(inside.wrong_in_loggers, run, chosen, settings)
 
     async def predict(self, project: Rendered, trained: Trained) -> list[inside.Prediction]:
         """Score the test split, and predict a few images: what everything that serves is held to."""
@@ -130,16 +142,46 @@ class Runner:
 
         return await self.use("predict", project, trained, files, run)
 
-    async def export(self, project: Rendered, trained: Trained) -> None:
+    async def export(self, project: Rendered, trained: Trained) -> Path:
         """Every exported program gives the numbers of the model that was trained, for any batch."""
-        if path_of(project, "export"):
 
-            async def run(folder: Path) -> None:
-                [wrong] = await self.pool(inside.wrong_in_export, cwd=folder, path=folder / "src")
-                if wrong:
-                    raise WrongError(wrong)
+        async def run(folder: Path) -> Path:
+            await self.expect_nothing_wrong(inside.wrong_in_export, cwd=folder)
+            return folder / RUN / "export"
 
-            await self.use("export", project, trained, closure(project, "export"), run)
+        return await self.use("export", project, trained, closure(project, "export"), run)
+
+    async def serve(self, project: Rendered, trained: Trained) -> None:
+        """The service predicts what `predict` does."""
+        predictions = await self.predict(project, trained)
+        exported = await self.export(project, trained)
+        files = closure(project, "serve") | closure(project, "export")
+
+        async def run(folder: Path) -> None:
+            shutil.copytree(exported, folder / RUN / "export")
+            await self.expect_nothing_wrong(inside.wrong_in_service, predictions, cwd=folder)
+
+        await self.use("serve", project, trained, files, run)
+
+    async def tune(self, project: Rendered) -> None:
+        """A search of two trials ends the second one early."""
+        files = closure(project, "tune") | closure(project, "worker")
+
+        async def run() -> None:
+            folder = write(project, self.folder / f"tune-{key_of(files)}")
+            processes = 1 if project.answers["strategy"] == "single" else 2
+            await self.expect_nothing_wrong(inside.wrong_in_search, processes, self.python, cwd=folder)
+
+        await self.programs.once("tune", key_of(files), run)
+
+    async def expect_nothing_wrong(
+        self, function: Callable[..., str], *arguments: Any, cwd: Path | None = None
+    ) -> None:
+        """Call in a fork what returns a complaint."""
+        path = cwd / "src" if cwd else None
+        [wrong] = await self.pool(function, *arguments, cwd=cwd, path=path)
+        if wrong:
+            raise WrongError(wrong)
 
     async def use(
         self,
@@ -156,28 +198,26 @@ class Runner:
         async def prepared() -> Result:
             folder = write(project, self.folder / f"{stage}-{key}")
             for name in ("config.yaml", "best.json", "best.pt"):
-                (folder / "runs/default").mkdir(parents=True, exist_ok=True)
-                shutil.copy(trained.run / name, folder / "runs/default" / name)
+                (folder / RUN).mkdir(parents=True, exist_ok=True)
+                shutil.copy(trained.run / name, folder / RUN / name)
             return await run(folder)
 
         return await self.programs.once(stage, key, prepared)
 
 
 def expect_restored(project: Rendered, first: list[inside.Observed], then: list[inside.Observed]) -> None:
-    """What a resumed process begins with is what the checkpoint holds, keys and values."""
+    """What a resumed run begins with, in all its processes, is what the checkpoint holds, keys and values."""
     saved = first[0].saved
-    for process in then:
-        lost = sorted(process.began_with - saved)
-        if lost:
-            raise WrongError(f"a resumed run begins with what its checkpoint does not hold: {lost}")
-        keys = {name for name, _ in process.began_with}
-        wanted = {"exp_avg", "last_epoch", "head.weight"}
-        if project.answers["precision"] == "fp16":
-            wanted |= {"scale"}
-            if ("scale", repr(inside.OTHER_SCALE)) not in saved:
-                raise WrongError("the checkpoint holds another scale than the gradient scaler has")
-        if not wanted <= keys:
-            raise WrongError(f"a resumed run begins without {sorted(wanted - keys)}")
+    began = frozenset[tuple[str, str]]().union(*(process.began_with for process in then))
+    if lost := sorted(began - saved):
+        raise WrongError(f"a resumed run begins with what its checkpoint does not hold: {lost}")
+    wanted = {"exp_avg", "exp_avg_sq", "last_epoch", "head.weight"}
+    if project.answers["precision"] == "fp16":
+        wanted |= {"scale"}
+        if ("scale", repr(inside.OTHER_SCALE)) not in saved:
+            raise WrongError("the checkpoint holds another scale than the gradient scaler has")
+    if lacking := wanted - {name for name, _ in began}:
+        raise WrongError(f"a resumed run begins without {sorted(lacking)}")
 
 
 def expect_same(ours: dict[str, Any], theirs: dict[str, Any], what: str, exact: bool) -> None:
@@ -199,10 +239,17 @@ async def stages(runner: Runner, project: Rendered) -> list[tuple[str, str]]:
         trained = await runner.train(project)
     except (RunError, WrongError) as error:
         return [("train", str(error))]
+    steps: dict[str, Callable[[], Awaitable[object]]] = {
+        "predict": lambda: runner.predict(project, trained),
+        "export": lambda: runner.export(project, trained),
+        "serve": lambda: runner.serve(project, trained),
+        "tune": lambda: runner.tune(project),
+    }  # by the verb that a project has, or has not
     failed = []
-    for stage, step in {"predict": runner.predict, "export": runner.export}.items():
+    for verb, step in steps.items():
         try:
-            await step(project, trained)
+            if path_of(project, verb):
+                await step()
         except (RunError, WrongError) as error:
-            failed.append((stage, str(error)))
+            failed.append((verb, str(error)))
     return failed

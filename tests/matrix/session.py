@@ -10,17 +10,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mlscaffold.catalogue import Answers
-from tests.matrix import check, generate, inside
+from tests.matrix import check, cold, generate, inside, warm
+from tests.matrix.generate import Problems
 from tests.matrix.plan import catalogue_of, named, project_of, ruled_out
-from tests.matrix.pool import Pool
+from tests.matrix.pool import SERVER, STAGE, Pool
 from tests.matrix.programs import Programs
 from tests.matrix.report import Failure, Report, Stage
 from tests.matrix.run import NotRunError, Runner, stages
-from tests.projects import Rendered
+from tests.projects import Rendered, write
 from tests.releases import ROOT
 
 SAMPLE = 24  # combinations that go through Copier's public function too
 MYPY_CACHE = ROOT / ".mypy_cache/generated"  # what it learnt of torch holds until torch changes
+SLOW_DISK_S = 0.02  # that the first of several processes waits for each file
 CHUNKS = 8  # in which combinations are shared out to forks
 
 Progress = Callable[[str, int, int], None]  # the stage, how many are done, of how many
@@ -35,6 +37,8 @@ class Session:
     folder: Path
     device: str = "cpu"
     root: Path = ROOT
+    with_cold_set: bool = True
+    slow_disk_s: float = SLOW_DISK_S
     progress: Progress = lambda *_: None
     slots: int = field(default_factory=lambda: os.cpu_count() or 1)
 
@@ -50,6 +54,8 @@ class Session:
         self.report.import_seconds = time.monotonic() - begin
         await asyncio.gather(self.generate(), self.check())
         await self.run(gpus)
+        if self.with_cold_set:
+            await self.start_cold()
         self.report.seconds = time.monotonic() - begin
         return self.report
 
@@ -57,14 +63,16 @@ class Session:
     def stage(self, name: str) -> Iterator[Stage]:
         row = Stage(name, len(self.projects))
         self.report.stages.append(row)
-        begin, before = time.monotonic(), self.pool.num_forks
+        begin, token = time.monotonic(), STAGE.set(name)
         yield row
-        row.seconds, row.runs = time.monotonic() - begin, self.pool.num_forks - before
+        STAGE.reset(token)
+        row.seconds, used = time.monotonic() - begin, self.pool.used[name]
+        row.runs, row.cpu_seconds = used.forks, used.cpu_seconds
 
-    def failed(self, stage: str, problems: generate.Problems) -> None:
+    def failed(self, stage: str, problems: Problems) -> None:
         self.report.failures += [Failure(stage, name, reason) for name, reason in problems.items()]
 
-    async def share(self, stage: str, jobs: Sequence[Awaitable[list[generate.Problems]]]) -> None:
+    async def share(self, stage: str, jobs: Sequence[Awaitable[list[Problems]]]) -> None:
         """Wait for jobs that look at several combinations each."""
         for done, job in enumerate(asyncio.as_completed(jobs), start=1):
             for problems in await job:
@@ -101,7 +109,13 @@ class Session:
             await self.share("check", jobs)
 
     async def run(self, num_gpus: int) -> None:
-        runner = Runner(self.folder / "runs", self.pool, self.programs, self.root, num_gpus)
+        with warm_python(self.folder) as python:
+            runner = Runner(
+                self.folder / "runs", self.pool, self.programs, self.root, python, self.slow_disk_s, num_gpus
+            )
+            await self.run_groups(runner)
+
+    async def run_groups(self, runner: Runner) -> None:
         for name, group in groups(self.projects).items():
             begin, before = time.monotonic(), Counter(self.programs.distinct)
             with self.stage(f"run: {name}") as row:
@@ -126,6 +140,38 @@ class Session:
             self.progress(row.name, done, len(group))
 
         await asyncio.gather(*(one(name, project) for name, project in group))
+
+    async def start_cold(self) -> None:
+        """Train each framework and strategy through the real launcher, several times."""
+        pairs = {(str(a["framework"]), str(a["strategy"])): dict(a) for a in self.answers}
+        with self.stage("cold starts") as row:
+            row.combinations = row.programs = len(pairs)
+            jobs = []
+            for (framework, strategy), answers in pairs.items():
+                project = project_of(answers | {"loggers": [], "hpo": "none"}, self.root)
+                folder = write(project, self.folder / f"cold-{framework}-{strategy}")
+                jobs += [self.start_once(project, folder, number) for number in range(cold.TIMES)]
+            await self.share("cold starts", jobs)
+            row.runs = len(jobs)
+
+    async def start_once(self, project: Rendered, folder: Path, number: int) -> list[Problems]:
+        processes = 1 if project.answers["strategy"] == "single" else 2
+        call = (cold.wrong_end, folder, inside.PACKAGE, number, processes)
+        [wrong] = await self.pool(*call, cwd=folder)
+        return [{named(project.answers): f"start {number}: {wrong}"} if wrong else {}]
+
+
+@contextmanager
+def warm_python(folder: Path) -> Iterator[Path]:
+    """A program that stands for Python while its server runs."""
+    script = warm.write_script(folder)
+    server = SERVER.Process(target=warm.serve, args=(script,))
+    server.start()
+    try:
+        yield script
+    finally:
+        server.kill()
+        server.join()
 
 
 def chunks(answers: Sequence[Answers]) -> list[list[Answers]]:

@@ -1,0 +1,131 @@
+"""Mistakes of one line that the matrix has to see, each with exactly the combinations in which it shows."""
+
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+
+from mlscaffold.catalogue import Answer, Answers
+from tests.releases import ROOT
+
+Bites = Callable[[Answers], bool]
+
+PLAIN: Answers = {"precision": "fp32", "loggers": [], "hpo": "none", "serving": "none"}
+
+
+def among(**axes: Sequence[Answer]) -> list[Answers]:
+    """All combinations of these answers, with nothing else chosen."""
+    return [{**PLAIN, **dict(zip(axes, values, strict=True))} for values in product(*axes.values())]
+
+
+FRAMEWORKS = ("lightning", "ignite")
+TRAINING = among(framework=FRAMEWORKS, strategy=("single", "ddp"), precision=("fp32", "fp16"))
+TOGETHER = among(framework=FRAMEWORKS, strategy=("single", "ddp", "fsdp"))
+LOGGING = among(
+    framework=FRAMEWORKS, strategy=("single",), loggers=([], ["tensorboard"], ["mlflow"], ["wandb"])
+)
+SERVING = among(framework=FRAMEWORKS, strategy=("single",), serving=("none", "export"))
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """A part of a line in a template, what stands there instead, and where that has to fail."""
+
+    name: str
+    file: str  # below templates/
+    old: str
+    new: str
+    over: Sequence[Answers]  # combinations that are tried
+    bites: Bites
+
+    def apply(self, folder: Path) -> Path:
+        """Copy the template, with the mistake; return where it is."""
+        shutil.copy(ROOT / "copier.yml", folder)
+        shutil.copytree(ROOT / "templates", folder / "templates")
+        path = folder / "templates" / self.file
+        text = path.read_text(encoding="utf-8")
+        if text.count(self.old) != 1:
+            raise ValueError(f"{self.name}: {self.old!r} is not once in {self.file}; record it anew")
+        path.write_text(text.replace(self.old, self.new), encoding="utf-8")
+        return folder
+
+
+def has(**answers: Answer) -> Bites:
+    return lambda combination: all(combination[name] == answer for name, answer in answers.items())
+
+
+MUTATIONS = (
+    Mutation(
+        "Ignite does not save the gradient scaler",
+        "ignite/train.py",
+        ', "scaler": training.scaler',
+        "",
+        TRAINING,
+        has(framework="ignite", precision="fp16"),
+    ),
+    Mutation(
+        "Lightning does not save the gradient scaler",
+        "lightning/checkpoint.py",
+        "storage.save_checkpoint(Path(path), checkpoint)",
+        'checkpoint.pop("MixedPrecision", 0); storage.save_checkpoint(Path(path), checkpoint)',
+        TRAINING,
+        has(framework="lightning", precision="fp16"),
+    ),
+    Mutation(
+        "Ignite does not save the schedule",
+        "ignite/train.py",
+        '"schedule": training.schedule, ',
+        "",
+        TRAINING,
+        has(framework="ignite"),
+    ),
+    Mutation(
+        "Ignite does not seed a step",
+        "ignite/engine.py",
+        "torch.manual_seed(seed_for(cfg.seed, engine.state.iteration, idist.get_rank()))",
+        "pass",
+        TRAINING,
+        has(framework="ignite"),
+    ),
+    Mutation(
+        "Lightning seeds each step alike",
+        "lightning/engine.py",
+        "seed_for(self.cfg.seed, iteration, rank())",
+        "seed_for(self.cfg.seed, batch_idx, rank())",
+        TRAINING,
+        lambda _: True,
+    ),
+    Mutation(
+        "Ignite never moves on to the next order of samples",
+        "ignite/train.py",
+        ".set_epoch(trainer.state.epoch - 1)",
+        ".set_epoch(0)",
+        TRAINING,
+        has(framework="ignite"),
+    ),
+    Mutation(
+        "nobody waits for the first process at the end",
+        "shared/runs.py",
+        "barrier()  # the first process may still be writing",
+        "",
+        TOGETHER,
+        has(framework="ignite", strategy="ddp"),
+    ),
+    Mutation(
+        "what is watched is never measured",
+        "tasks/image-classification/objective.py",
+        'MONITOR = "val/accuracy"',
+        'MONITOR = "val/acc"',
+        TRAINING,
+        lambda _: True,
+    ),
+    Mutation(
+        "an exported model takes only the batch that it was made with",
+        "shared/export.py",
+        'dynamic_shapes={INPUT: {0: torch.export.Dim("batch", min=1)}}',
+        "dynamic_shapes=None",
+        SERVING,
+        has(serving="export"),
+    ),
+)
