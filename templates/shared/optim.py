@@ -33,7 +33,7 @@ def build_optimizer(model: nn.Module, cfg: Config) -> Optimizer:
         {"params": decayed, "weight_decay": cfg.optim.weight_decay},
         {"params": others, "weight_decay": 0.0},
     ]
-    fused = cfg.precision != "fp16"  # which Lightning does not clip the gradients of
+    fused = cfg.precision == "fp32"  # else Lightning refuses to clip gradients, with a scaler or without
     return AdamW(groups, lr=cfg.optim.lr, fused=fused)
 
 

@@ -189,8 +189,8 @@ def same_curve(shown: list[tuple[int, float]], written: list[tuple[int, float]])
 
 def same(shown: object, value: object) -> bool:
     """Whether a logger shows a setting, as a number or as text; some have no value for none."""
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return shown is not None and float(str(shown)) == value
+    if isinstance(value, int | float) and isinstance(shown, int | float):
+        return shown == value  # TensorBoard has no other numbers than 64-bit floats, for truth values too
     return str(shown) == str(value)
 
 
