@@ -67,8 +67,8 @@ MUTATIONS = (
     Mutation(
         "Lightning does not save the gradient scaler",
         "lightning/checkpoint.py",
-        "storage.save_checkpoint(Path(path), checkpoint)",
-        'checkpoint.pop("MixedPrecision", 0); storage.save_checkpoint(Path(path), checkpoint)',
+        "storage.save_checkpoint(Path(path), checkpoint, LIBRARY)",
+        'checkpoint.pop("MixedPrecision", 0); storage.save_checkpoint(Path(path), checkpoint, LIBRARY)',
         TRAINING,
         has(framework="lightning", precision="fp16"),
     ),
@@ -83,7 +83,7 @@ MUTATIONS = (
     Mutation(
         "Ignite does not seed a step",
         "ignite/engine.py",
-        "torch.manual_seed(seed_for(cfg.seed, engine.state.iteration, idist.get_rank()))",
+        "seed_step(cfg.seed, engine.state.iteration, idist.get_rank())",
         "pass",
         TRAINING,
         has(framework="ignite"),
@@ -91,8 +91,8 @@ MUTATIONS = (
     Mutation(
         "Lightning seeds each step alike",
         "lightning/engine.py",
-        "seed_for(self.cfg.seed, iteration, rank())",
-        "seed_for(self.cfg.seed, batch_idx, rank())",
+        "seed_step(self.cfg.seed, iteration, rank())",
+        "seed_step(self.cfg.seed, batch_idx, rank())",
         TRAINING,
         lambda _: True,
     ),
@@ -113,6 +113,14 @@ MUTATIONS = (
         has(framework="ignite", strategy="ddp"),
     ),
     Mutation(
+        "Ignite does not close TensorBoard",
+        "ignite/loggers.py",
+        "        self.logger.close()",
+        "        pass",
+        LOGGING,
+        has(framework="ignite", loggers=["tensorboard"]),
+    ),
+    Mutation(
         "what is watched is never measured",
         "tasks/image-classification/objective.py",
         'MONITOR = "val/accuracy"',
@@ -123,7 +131,7 @@ MUTATIONS = (
     Mutation(
         "an exported model takes only the batch that it was made with",
         "shared/export.py",
-        'dynamic_shapes={INPUT: {0: torch.export.Dim("batch", min=1)}}',
+        "dynamic_shapes=batch",
         "dynamic_shapes=None",
         SERVING,
         has(serving="export"),
