@@ -49,6 +49,7 @@ WORDS = {
     "single": "",
     "ddp": "DistributedDataParallel|DDPStrategy",
     "fsdp": "fully_shard|ModelParallelStrategy|DTensor",
+    "export": r"torch\.export|onnx|\.export\b",  # profilers, exporters and uv export things too
     "fastapi": "uvicorn",  # LitServe's own service is a FastAPI app too
 }
 NO_CODE = {".copier-answers.yml", "README.md"}

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.projects import FRAMEWORKS, STRATEGIES, ShortRuns, arguments_of_runs
+from tests.projects import FRAMEWORKS, STRATEGIES, ShortRuns, arguments_of_runs, by_framework
 
 RUNS = [(strategy, name) for strategy in STRATEGIES for name in arguments_of_runs(strategy)]
 FIRST, *OTHERS = FRAMEWORKS
@@ -55,7 +55,7 @@ def test_the_runs_that_are_compared_do_different_things(
     assert all(len(values) >= 5 for values in losses.values())
 
 
-@pytest.mark.parametrize("framework", FRAMEWORKS)
+@by_framework(3, 15)
 def test_the_runs_that_are_compared_reach_what_is_special_in_them(
     short_runs: ShortRuns, framework: str
 ) -> None:

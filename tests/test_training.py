@@ -79,7 +79,7 @@ def settings(run: Path) -> dict[str, object]:
     return dict(flat(yaml.safe_load((run / "config.yaml").read_text())))
 
 
-@pytest.mark.parametrize("framework", FRAMEWORKS)
+@by_framework(2)
 def test_a_new_project_trains_in_its_bound_and_reads_digits_it_has_not_seen(
     trained: GetTrained, framework: str, say: Say
 ) -> None:
@@ -150,7 +150,7 @@ def test_a_logger_shows_the_same_curves_for_every_framework(trained: GetTrained,
 
 
 @pytest.mark.parametrize("logger", READERS)
-@by_framework(11, 17)
+@by_framework(11, 14, 17)
 def test_a_logger_shows_speed_and_memory(trained: GetTrained, framework: str, logger: str) -> None:
     shown = READERS[logger](trained(framework).run).curves()
     steps = [step for step, _ in shown["train/loss"]]
@@ -220,7 +220,7 @@ def test_a_run_folder_holds_the_same_files_in_every_framework(trained: GetTraine
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-@pytest.mark.parametrize("framework", FRAMEWORKS)
+@by_framework(10)
 def test_a_step_computes_in_the_number_format_that_was_asked_for(
     short_runs: ShortRuns, framework: str, strategy: str
 ) -> None:
@@ -239,7 +239,7 @@ def find_scale(state: object) -> float | None:
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-@pytest.mark.parametrize("framework", FRAMEWORKS)
+@by_framework(10)
 def test_a_float16_checkpoint_holds_the_gradient_scaler(
     short_runs: ShortRuns, framework: str, strategy: str
 ) -> None:
@@ -298,7 +298,7 @@ def form(state: dict[str, object]) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("strategy", PARALLEL)
-@pytest.mark.parametrize("framework", FRAMEWORKS)
+@by_framework(24)
 def test_the_tests_of_a_new_project_pass_before_it_is_installed(
     framework: str, strategy: str, tmp_path: Path
 ) -> None:

@@ -33,7 +33,7 @@ def build_optimizer(model: nn.Module, cfg: Config) -> Optimizer:
         {"params": decayed, "weight_decay": cfg.optim.weight_decay},
         {"params": others, "weight_decay": 0.0},
     ]
-    fused = cfg.precision == "fp32"  # else Lightning refuses to clip gradients, with a scaler or without
+    fused = cfg.precision == "fp32"  # the others clip gradients in ways that a fused update does not go with
     return AdamW(groups, lr=cfg.optim.lr, fused=fused)
 
 
