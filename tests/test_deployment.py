@@ -20,7 +20,7 @@ import pytest
 import yaml
 
 from mlscaffold.catalogue import Answers
-from tests.projects import CATALOGUE, Project, Rendered, by_framework, rendered, tool, write
+from tests.projects import CATALOGUE, SOAK, Project, Rendered, by_framework, rendered, tool, write
 from tests.releases import clean_settings, free_ports, uv
 
 SERVINGS = [str(value) for value in CATALOGUE["serving"].values]
@@ -102,6 +102,7 @@ def test_both_pipelines_run_the_same_commands_and_those_of_the_readme() -> None:
 
 
 @pytest.mark.soak
+@pytest.mark.skipif(not SOAK, reason="make soak")
 @by_framework()
 def test_the_commands_of_a_pipeline_pass(framework: str, tmp_path: Path) -> None:
     """But for the installation, which `test_install` does."""
@@ -111,6 +112,7 @@ def test_the_commands_of_a_pipeline_pass(framework: str, tmp_path: Path) -> None
 
 
 @pytest.mark.soak
+@pytest.mark.skipif(not SOAK, reason="make soak")
 @pytest.mark.parametrize("locked", [False, True], ids=["newest", "locked"])
 def test_the_commands_of_an_image_give_a_project_that_trains(locked: bool, tmp_path: Path) -> None:
     """Without Docker: each RUN of the build stage, in a clean environment, after each COPY."""

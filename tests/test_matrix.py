@@ -14,7 +14,7 @@ from tests.matrix.mutations import MUTATIONS, Mutation
 from tests.matrix.pool import Pool, RunError
 from tests.matrix.report import Failure, Report
 from tests.matrix.session import Session
-from tests.projects import CATALOGUE
+from tests.projects import CATALOGUE, SOAK
 
 ALL = plan.legal(CATALOGUE)
 SLOW_DISK_S = 1.0
@@ -24,6 +24,8 @@ def failing(session: Session) -> set[str]:
     return {failure.combination for failure in session.report.failures}
 
 
+@pytest.mark.soak
+@pytest.mark.skipif(not SOAK, reason="make soak")
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.name)
 def test_a_mistake_fails_where_it_shows_and_nowhere_else(mutation: Mutation, tmp_path: Path) -> None:
     (tmp_path / "template").mkdir()

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mlscaffold import target
+from mlscaffold import __version__, target
 from mlscaffold.environment import train
 from mlscaffold.errors import TargetError, ToolError
 from mlscaffold.render import render
@@ -47,7 +47,7 @@ def test_the_folder_holds_what_the_renderer_says_and_one_clean_commit(tmp_path: 
     project = tmp_path / "digits"
     assert tree(project) == {name: file.content for name, file in render({"project": "digits"}).items()}
     assert git(project, "status", "--porcelain", "--ignored") == ""
-    assert git(project, "log", "--format=%s %an", "main") == "Start from mlscaffold 0.1.0 tester"
+    assert git(project, "log", "--format=%s %an", "main") == f"Start from mlscaffold {__version__} tester"
     assert [path.name for path in tmp_path.iterdir()] == ["digits"]
 
 
@@ -268,7 +268,7 @@ def test_the_repository_of_a_surrounding_git_command_is_left_alone(tmp_path: Pat
         GIT_DIR=str(other / ".git"), GIT_WORK_TREE=str(other), GIT_INDEX_FILE=str(other / ".git/index"),
     )  # fmt: skip
     assert (ran.code, ran.err) == (0, "")
-    assert git(tmp_path / "digits", "log", "--format=%s") == "Start from mlscaffold 0.1.0"
+    assert git(tmp_path / "digits", "log", "--format=%s") == f"Start from mlscaffold {__version__}"
     assert sorted(path.name for path in (other / ".git").iterdir()) == before
 
 

@@ -59,8 +59,9 @@ def test_two_processes_see_the_samples_that_one_with_twice_the_batch_sees(two, t
 
 
 def test_many_processes_are_tried_out_without_starting_them():
-    check = [sys.executable, "-m", "my_project.check_world", "--size"]
-    done = run_command([*check, "64", "--data.batch_size", "4", "--model.width", "8"])
+    module = "my_project.check_world"
+    arguments = ["--size", "64", "--data.batch_size", "4", "--model.width", "8"]
+    done = run_command([sys.executable, "-m", module, *arguments])
     assert done.stdout == "64 processes can train this: 256 samples a step, 5 steps an epoch\n", done.stderr
 
 
