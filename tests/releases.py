@@ -85,13 +85,21 @@ def commit(folder: Path, message: str = "Change") -> None:
     git(folder, "commit", "--quiet", "--message", message)
 
 
-def copy_repository(destination: Path) -> Path:
-    """Copy the files that git tracks or would track, without releases, into a repository of one commit."""
+def copy_files(destination: Path) -> Path:
+    """Copy the files that git tracks or would track."""
     listed = git(ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0")
     for name in filter(None, listed):
-        if (ROOT / name).is_file() and not name.endswith(".bundle"):
+        if (ROOT / name).is_file():
             (destination / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, destination / name)
+    return destination
+
+
+def copy_repository(destination: Path) -> Path:
+    """Copy the files, without releases, into a repository of one commit."""
+    copy_files(destination)
+    for bundle in destination.rglob("*.bundle"):
+        bundle.unlink()
     (destination / NOTES).write_text("first\nsecond\nthird\nfourth\nfifth\n", encoding="utf-8")
     (destination / "CHANGELOG.md").write_text(
         "## [0.2.0] - 2026-12-02\n\nB.\n\n## [0.1.0]\n\nA.\n", encoding="utf-8"
@@ -143,7 +151,7 @@ def install(wheel: Path, folder: Path) -> Environment:
 
 def upgrade(environment: Environment, wheel: Path) -> None:
     """Replace the mlscaffold of an environment."""
-    uv("pip", "install", "--python", environment.python, "--no-deps", wheel)
+    uv("pip", "install", "--python", environment.python, "--constraint", CONSTRAINTS, wheel)
 
 
 def install_with_pip(wheel: Path, folder: Path) -> Environment:
