@@ -26,15 +26,15 @@ DASHBOARD = " ".join(
 # files of the package.
 SEAMS = {
     ("framework", "ignite"): "engine metrics parallel loggers checkpoint train",
-    ("strategy", "ddp"): "parallel check_world tests/test_processes.py",
-    ("strategy", "fsdp"): "parallel check_world sharding tests/test_processes.py",
+    ("strategy", "ddp"): "parallel processes check_world tests/test_processes.py",
+    ("strategy", "fsdp"): "parallel processes check_world sharding tests/test_processes.py",
     ("precision", "bf16"): "config",
     ("precision", "fp16"): "config",
     ("hpo", "optuna"): "grouping leases search_space study supervisor tune worker tests/test_tune.py",
     ("serving", "export"): "export tests/test_export.py",
     ("serving", "fastapi"): f"{SERVICE} {PACKAGE}/serving/batching.py tests/test_batching.py",
     ("serving", "litserve"): SERVICE,
-    ("loggers", "none"): "loggers pictures",
+    ("loggers", "none"): "loggers pictures meter",
     ("loggers", "mlflow"): "loggers mlflow_run",
     ("loggers", "wandb"): "loggers wandb_run",
     ("loggers", "tensorboard,mlflow"): "loggers mlflow_run",

@@ -1,8 +1,8 @@
 """Where metrics go: files, and the terminal."""
 
+import contextlib
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
 
 from ignite import distributed as idist
 from ignite.engine import Engine, Events
@@ -18,6 +18,9 @@ from ignite.handlers import (
 from tqdm import tqdm
 
 from . import (
+    #: if measured
+    meter,
+    #: endif
     #: if "mlflow" in loggers
     mlflow_run,
     #: endif
@@ -34,11 +37,10 @@ from . import (
 )
 from .config import Config
 from .engine import StepEvents, Training, num_steps
-from .speed import Meter
 
 
 #: if "tensorboard" in loggers
-class TensorBoard(runs.Sink):
+class TensorBoard(contextlib.AbstractContextManager["TensorBoard"]):
     """Event files in `tensorboard/`."""
 
     def __init__(self, cfg: Config) -> None:
@@ -58,7 +60,7 @@ class TensorBoard(runs.Sink):
 
 #: endif
 #: if "mlflow" in loggers
-class MLflow(runs.Sink):
+class MLflow(contextlib.AbstractContextManager["MLflow"]):
     """A run in `mlflow.db`, or on the server that MLFLOW_TRACKING_URI names.
 
     Ignite's own handler cannot go on in an earlier run, nor end one as failed; MLflow's client can.
@@ -80,7 +82,7 @@ class MLflow(runs.Sink):
 
 #: endif
 #: if "wandb" in loggers
-class Wandb(runs.Sink):
+class Wandb(contextlib.AbstractContextManager["Wandb"]):
     """A run in `wandb/`, and in your account if you have one."""
 
     def __init__(self, cfg: Config) -> None:
@@ -98,13 +100,13 @@ class Wandb(runs.Sink):
 
 
 #: endif
-@contextmanager
+@contextlib.contextmanager
 def open_loggers(cfg: Config, metrics_file: runs.MetricsFile) -> Iterator[list[runs.Sink]]:
     """Every logger of the project, with the hyperparameters, in the first process only."""
     if idist.get_rank() > 0:
         yield []
         return
-    with ExitStack() as stack:
+    with contextlib.ExitStack() as stack:
         yield [
             stack.enter_context(metrics_file),
             #: if monitoring == "prometheus"
@@ -122,23 +124,44 @@ def open_loggers(cfg: Config, metrics_file: runs.MetricsFile) -> Iterator[list[r
         ]
 
 
+#: if measured
+def attach_meter(loggers: list[runs.Sink], trainer: Engine, cfg: Config) -> None:
+    """Send speed and memory every `log_every` steps; the clock stands still during validations."""
+    clock = meter.Meter()
+
+    @trainer.on(Events.STARTED)
+    def begin() -> None:
+        clock.step = num_steps(trainer)
+
+    @trainer.on(Events.ITERATION_STARTED)
+    def count() -> None:
+        clock.samples += len(trainer.state.batch[1])  # type: ignore[index]
+
+    @trainer.on(StepEvents.STEP_COMPLETED(every=cfg.log_every))
+    def log_speed() -> None:
+        values = clock.read(num_steps(trainer))
+        for logger in loggers:
+            logger.log_metrics(values, num_steps(trainer))
+
+    trainer.add_event_handler(Events.EPOCH_STARTED, clock.start)
+    trainer.add_event_handler(Events.EPOCH_COMPLETED, clock.stop)
+
+
+#: endif
 def attach_loggers(
     loggers: list[runs.Sink], trainer: Engine, evaluator: Engine, training: Training, cfg: Config
 ) -> None:
-    """Send loss, learning rate and speed every `log_every` steps, and the scores after each epoch."""
+    """Send loss and learning rate every `log_every` steps, and the scores after each epoch."""
 
     def log(metrics: Mapping[str, float]) -> None:
         for logger in loggers:
             logger.log_metrics(metrics, num_steps(trainer))
 
-    meter = attach_meter(trainer)
-
     @trainer.on(StepEvents.STEP_COMPLETED(every=cfg.log_every))
     def log_training() -> None:
         loss = float(training.loss.compute())  # the only value that is read from the device while training
         training.loss.reset()
-        rate = training.optimizer.param_groups[0]["lr"]
-        log({"train/loss": loss, "lr": rate, **meter.read(num_steps(trainer))})
+        log({"train/loss": loss, "lr": training.optimizer.param_groups[0]["lr"]})
 
     @evaluator.on(Events.COMPLETED)
     def log_scores() -> None:
@@ -147,22 +170,8 @@ def attach_loggers(
         if idist.get_rank() == 0:
             tqdm.write(runs.progress_line(trainer.state.epoch, num_steps(trainer), scores))
 
+    #: if measured
+    attach_meter(loggers[1:], trainer, cfg)  # the first is metrics.csv, which the same run writes again alike
+    #: endif
     if idist.get_rank() == 0 and sys.stderr.isatty():
         ProgressBar(persist=False).attach(trainer)
-
-
-def attach_meter(trainer: Engine) -> Meter:
-    """Measure how fast the trainer is, but for the validations that its handlers run."""
-    meter = Meter()
-
-    @trainer.on(Events.STARTED)
-    def begin() -> None:
-        meter.step = num_steps(trainer)
-
-    @trainer.on(Events.ITERATION_STARTED)
-    def count() -> None:
-        meter.samples += len(trainer.state.batch[1])  # type: ignore[index]
-
-    trainer.add_event_handler(Events.EPOCH_STARTED, meter.start)
-    trainer.add_event_handler(Events.EPOCH_COMPLETED, meter.stop)
-    return meter

@@ -1,7 +1,7 @@
 """Where metrics go: files, and the terminal."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import pytorch_lightning as pl
@@ -19,6 +19,9 @@ from pytorch_lightning.loggers import (
 )
 
 from . import (
+    #: if measured
+    meter,
+    #: endif
     #: if "mlflow" in loggers
     mlflow_run,
     #: endif
@@ -34,23 +37,11 @@ from . import (
     #: endif
 )
 from .config import Config
-from .data import Batch
 from .engine import Task
 from .processes import rank
-from .speed import Meter
 
 
-class RunLogger(Logger, AbstractContextManager["RunLogger"]):
-    """A logger that is open for as long as the run, which draws its pictures when `fit` has ended."""
-
-    def finalize(self, status: str = "success") -> None:
-        """`fit` calls this at its end."""
-
-    def __exit__(self, failed: object, *error: object) -> None:
-        super().finalize("failed" if failed else "success")
-
-
-class SinkLogger(RunLogger):
+class SinkLogger(Logger):
     """Lightning's interface to a sink of ours, such as `metrics.csv`, which has `config.yaml` beside it."""
 
     name = ""
@@ -66,10 +57,19 @@ class SinkLogger(RunLogger):
     def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
         """Nothing to do."""
 
-    def __exit__(self, *error: object) -> None:
-        self.sink.__exit__(*error)
+
+#: if loggers
+class RunLogger(Logger, contextlib.AbstractContextManager["RunLogger"]):
+    """A logger that is open for as long as the run, which draws its pictures when `fit` has ended."""
+
+    def finalize(self, status: str = "success") -> None:
+        """`fit` calls this at its end."""
+
+    def __exit__(self, failed: object, *error: object) -> None:
+        super().finalize("failed" if failed else "success")
 
 
+#: endif
 #: if "tensorboard" in loggers
 class TensorBoard(RunLogger, TensorBoardLogger):
     """Event files in `tensorboard/`; Lightning's own logger writes hyperparameters only with a score."""
@@ -77,9 +77,7 @@ class TensorBoard(RunLogger, TensorBoardLogger):
     def __init__(self, cfg: Config) -> None:
         super().__init__(cfg.out_dir, name="", version="tensorboard")
         self.out_dir = cfg.out_dir
-
-    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
-        self.experiment.add_hparams(params, {}, run_name=".")
+        self.experiment.add_hparams(cfg.flat(), {}, run_name=".")
 
     def save(self) -> None:
         self.experiment.flush()  # and no hparams.yaml, which would say what config.yaml says
@@ -100,9 +98,6 @@ class MLflow(RunLogger, MLFlowLogger):
         super().__init__(tracking_uri=client.tracking_uri, run_id=run_id)
         self.out_dir = cfg.out_dir
 
-    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
-        """`open_run` has sent them."""
-
     def __exit__(self, failed: object, *error: object) -> None:
         for name, picture in pictures.load_pictures(self.out_dir).items():
             self.experiment.log_image(self.run_id, picture, f"{name}.png")
@@ -118,9 +113,6 @@ class Wandb(RunLogger, WandbLogger):
         super().__init__(experiment=wandb_run.open_run(cfg))
         self.out_dir = cfg.out_dir
 
-    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
-        """`open_run` has sent them."""
-
     def __exit__(self, failed: object, *error: object) -> None:
         for name, picture in pictures.load_pictures(self.out_dir).items():
             self.log_image(name, [picture])
@@ -129,7 +121,7 @@ class Wandb(RunLogger, WandbLogger):
 
 #: endif
 class LogMetrics(pl.Callback):
-    """Sends loss, learning rate and speed every `log_every` steps, and the scores after each epoch.
+    """Sends loss and learning rate every `log_every` steps, and the scores after each epoch.
 
     `self.log` in every step would cost more than a small step itself; here the loss stays on the device until
     it is logged.
@@ -137,44 +129,71 @@ class LogMetrics(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
         self.last_step = trainer.global_step
-        self.meter = Meter(trainer.global_step)
+
+    def on_train_batch_end(self, trainer: pl.Trainer, task: pl.LightningModule, *args: Any) -> None:
+        assert isinstance(task, Task)
+        step = trainer.global_step
+        if step > self.last_step and step % task.cfg.log_every == 0:
+            loss = task.train_loss.compute().item()  # the one value read from the device
+            rate = trainer.optimizers[0].param_groups[0]["lr"]
+            _log(trainer.loggers, {"train/loss": loss, "lr": rate}, step)
+            task.train_loss.reset()
+        self.last_step = step
+
+    def on_validation_end(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
+        assert isinstance(task, Task)
+        _log(trainer.loggers, task.scores, trainer.global_step)
+        task.print(runs.progress_line(trainer.current_epoch + 1, trainer.global_step, task.scores))
+
+
+#: if measured
+class LogSpeed(pl.Callback):
+    """Sends how fast training is and what memory it takes every `log_every` steps.
+
+    It goes to all loggers but the first, `metrics.csv`, so that the same run writes the same file again.
+    """
+
+    def on_train_start(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
+        self.meter = meter.Meter(trainer.global_step)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
         self.meter.start()
 
     def on_train_batch_end(
-        self, trainer: pl.Trainer, task: pl.LightningModule, outputs: Any, batch: Batch, *args: Any
+        self, trainer: pl.Trainer, task: pl.LightningModule, outputs: Any, batch: Any, *args: Any
     ) -> None:
         assert isinstance(task, Task)
         self.meter.samples += len(batch[1])
         step = trainer.global_step
-        if step > self.last_step and step % task.cfg.log_every == 0:
-            loss = task.train_loss.compute().item()  # the one value read from the device
-            rate = trainer.optimizers[0].param_groups[0]["lr"]
-            _log(trainer, {"train/loss": loss, "lr": rate, **self.meter.read(step)})
-            task.train_loss.reset()
-        self.last_step = step
+        if step > self.meter.step and step % task.cfg.log_every == 0:
+            _log(trainer.loggers[1:], self.meter.read(step), step)
 
     def on_validation_start(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
         self.meter.stop()
 
-    def on_validation_end(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
-        assert isinstance(task, Task)
-        _log(trainer, task.scores)
-        task.print(runs.progress_line(trainer.current_epoch + 1, trainer.global_step, task.scores))
+
+#: endif
+def build_log_callbacks() -> list[pl.Callback]:
+    """What sends metrics to the loggers of a trainer."""
+    return [
+        LogMetrics(),
+        #: if measured
+        LogSpeed(),
+        #: endif
+    ]
 
 
-@contextmanager
-def open_loggers(cfg: Config, metrics_file: runs.MetricsFile) -> Iterator[list[RunLogger]]:
+@contextlib.contextmanager
+def open_loggers(cfg: Config, metrics_file: runs.MetricsFile) -> Iterator[list[Logger]]:
     """Every logger of the project, with the hyperparameters, in the first process only."""
     if rank() > 0:
         yield []
         return
-    with ExitStack() as stack:
-        loggers: list[RunLogger] = [
-            stack.enter_context(SinkLogger(metrics_file)),
+    with contextlib.ExitStack() as stack:
+        yield [
+            SinkLogger(stack.enter_context(metrics_file)),
             #: if monitoring == "prometheus"
-            stack.enter_context(SinkLogger(prometheus.Prometheus(cfg.out_dir, metrics_file.steps_per_epoch))),
+            SinkLogger(stack.enter_context(prometheus.Prometheus(cfg.out_dir, metrics_file.steps_per_epoch))),
             #: endif
             #: if "tensorboard" in loggers
             stack.enter_context(TensorBoard(cfg)),
@@ -186,11 +205,8 @@ def open_loggers(cfg: Config, metrics_file: runs.MetricsFile) -> Iterator[list[R
             stack.enter_context(Wandb(cfg)),
             #: endif
         ]
-        for logger in loggers:
-            logger.log_hyperparams(cfg.flat())
-        yield loggers
 
 
-def _log(trainer: pl.Trainer, metrics: Mapping[str, float]) -> None:
-    for logger in trainer.loggers:
-        logger.log_metrics(dict(metrics), step=trainer.global_step)
+def _log(loggers: Iterable[Logger], metrics: Mapping[str, float], step: int) -> None:
+    for logger in loggers:
+        logger.log_metrics(dict(metrics), step=step)

@@ -13,12 +13,13 @@ from pathlib import Path
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import EarlyStopping
+from pytorch_lightning.loggers import Logger
 
 from .checkpoint import Files, KeepBest, StopOnSignal, build_checkpoint, completed_steps
 from .config import Config, parse, plain_errors
 from .data import Images, Loaders, build_loaders, load_images
 from .engine import Task, build_precision
-from .loggers import LogMetrics, RunLogger, open_loggers
+from .loggers import build_log_callbacks, open_loggers
 from .model import Net
 from .objective import MONITOR
 from .optim import steps_per_epoch, total_steps
@@ -81,7 +82,7 @@ def fit(
     net: Net,
     images: Images,
     loaders: Loaders,
-    loggers: list[RunLogger],
+    loggers: list[Logger],
     cfg: Config,
     report: Report | None = None,
     checkpoint: Path | None = None,
@@ -94,7 +95,7 @@ def fit(
         stop.end()
 
 
-def build_trainer(cfg: Config, loggers: list[RunLogger], callbacks: list[pl.Callback]) -> pl.Trainer:
+def build_trainer(cfg: Config, loggers: list[Logger], callbacks: list[pl.Callback]) -> pl.Trainer:
     """The loop around the steps."""
     return pl.Trainer(
         **placement(),
@@ -114,7 +115,7 @@ def build_trainer(cfg: Config, loggers: list[RunLogger], callbacks: list[pl.Call
 
 def build_callbacks(cfg: Config, images: Images, report: Report | None) -> list[pl.Callback]:
     """What happens around the steps, in this order after each validation; the checkpoint comes last."""
-    callbacks = [LogMetrics(), KeepBest(Best(cfg, images)), build_checkpoint(cfg)]
+    callbacks = [*build_log_callbacks(), KeepBest(Best(cfg, images)), build_checkpoint(cfg)]
     if cfg.patience:
         callbacks.append(
             EarlyStopping(MONITOR, mode="max", patience=cfg.patience, check_on_train_epoch_end=False)

@@ -14,6 +14,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from threading import Event, Thread
@@ -27,13 +28,11 @@ from prometheus_client import (
     write_to_textfile,
 )
 
-from .runs import Sink
-
 INTERVAL_S = 10.0  # between two files or pushes
 GRACE_S = 5.0  # that the end of a run waits for the last of them
 
 
-class Prometheus(Sink):
+class Prometheus(AbstractContextManager["Prometheus"]):
     """A gauge for every metric that is logged: `train/loss` is training_loss, `val/f1` is training_val_f1."""
 
     def __init__(self, out_dir: Path, steps_per_epoch: int) -> None:

@@ -2,11 +2,10 @@
 
 import json
 import math
-from abc import abstractmethod
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import yaml
@@ -17,7 +16,6 @@ from .data import Images
 from .migrations import SCHEMA
 from .plots import draw_confusion, draw_curves
 from .processes import barrier, rank
-from .speed import MEASURED
 from .storage import newest_checkpoint, replacing, save_json, save_text, tidy
 
 
@@ -113,31 +111,26 @@ class Best:
             self.kept = state["kept"] if "kept" in state else [(state["score"], 0)]  # as of release 0.1.0
 
 
-class Sink(AbstractContextManager["Sink"]):
-    """Where metrics go, for as long as the run lasts; only the first process has any."""
+class Sink(Protocol):
+    """Where metrics go; only the first process has any."""
 
-    @abstractmethod
     def log_metrics(self, metrics: Mapping[str, float], step: int) -> None: ...
 
-    def __exit__(self, failed: object, *error: object) -> None:
-        """The run has ended, or `failed` says that it has not; most sinks have nothing to close."""
 
-
-class MetricsFile(Sink):
+class MetricsFile(AbstractContextManager["MetricsFile"]):
     """`metrics.csv`, a row a value: step, epoch (from 1), name, value."""
 
     def __init__(self, out_dir: Path, steps_per_epoch: int = 1) -> None:
         self.path, self.steps_per_epoch = out_dir / "metrics.csv", steps_per_epoch
 
     def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
-        """Append values that were reached with optimizer step `step`, but for those of a clock.
-
-        So the same run writes the same file again.
-        """
+        """Append values that were reached with optimizer step `step`."""
         epoch = math.ceil(step / self.steps_per_epoch)
-        rows = [(name, value) for name, value in metrics.items() if name not in MEASURED]
         with self.path.open("a") as file:
-            file.writelines(f"{step},{epoch},{name},{value:.6g}\n" for name, value in rows)
+            file.writelines(f"{step},{epoch},{name},{value:.6g}\n" for name, value in metrics.items())
+
+    def __exit__(self, *error: object) -> None:
+        """Each row is in the file already."""
 
     def read(self) -> list[list[str]]:
         """The rows below the header; a last one that was not written to its end is left out."""
