@@ -19,14 +19,7 @@ from jsonargparse import ArgumentParser, Namespace
 
 from .model import ModelConfig
 
-LEAST = {
-    "epochs": 1,
-    "max_steps": -1,
-    "log_every": 1,
-    "keep_best": 1,
-    "data.batch_size": 1,
-    "optim.accumulate": 1,
-}  # others: 0
+AT_LEAST_ONE = ("epochs", "log_every", "keep_best", "data.batch_size", "optim.accumulate")
 
 
 class UserError(Exception):
@@ -75,7 +68,8 @@ class Config:
 
     def __post_init__(self) -> None:
         for name, value in self.flat().items():
-            if isinstance(value, int | float) and value < (least := LEAST.get(name, 0)):
+            least = 1 if name in AT_LEAST_ONE else 0
+            if isinstance(value, int | float) and value < least and (name, value) != ("max_steps", -1):
                 raise UserError(f"{name}={value}: give {least} or more.")
         if self.ema_decay >= 1:
             raise UserError(f"ema_decay={self.ema_decay}: give less than 1, such as 0.99.")
