@@ -174,4 +174,5 @@ def attach_loggers(
     attach_meter(loggers[1:], trainer, cfg)  # the first is metrics.csv, which the same run writes again alike
     #: endif
     if idist.get_rank() == 0 and sys.stderr.isatty():
-        ProgressBar(persist=False).attach(trainer)
+        seldom = Events.ITERATION_COMPLETED(every=cfg.log_every)  # drawing takes as long as a small step
+        ProgressBar(persist=False).attach(trainer, event_name=seldom)

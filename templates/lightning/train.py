@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import EarlyStopping
+from pytorch_lightning.callbacks import EarlyStopping, TQDMProgressBar
 from pytorch_lightning.loggers import Logger
 
 from .checkpoint import Files, KeepBest, StopOnSignal, build_checkpoint, completed_steps
@@ -122,6 +122,8 @@ def build_callbacks(cfg: Config, images: Images, report: Report | None) -> list[
         )
     if report:
         callbacks.append(ReportScore(report))
+    if sys.stderr.isatty():
+        callbacks.append(TQDMProgressBar(refresh_rate=cfg.log_every))  # drawing takes as long as a small step
     return callbacks
 
 
