@@ -81,9 +81,9 @@ class Config:
 
     def flat(self) -> dict[str, Any]:
         """The same by dotted name, such as `optim.lr`."""
-        groups = {name: value for name, value in self.plain().items() if isinstance(value, dict)}
-        inner = {f"{group}.{key}": value for group, tree in groups.items() for key, value in tree.items()}
-        return {name: value for name, value in self.plain().items() if name not in groups} | inner
+        tree = self.plain()
+        groups = {name: tree.pop(name) for name in list(tree) if isinstance(tree[name], dict)}
+        return tree | {f"{group}.{key}": value for group in groups for key, value in groups[group].items()}
 
 
 UNKNOWN = (

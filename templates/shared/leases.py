@@ -25,13 +25,16 @@ class Leases:
         self.storage, self.owner, self.lease_s = storage, owner, lease_s
         self.study = storage.get_study_id_from_name(study)
         self.seen: dict[int, tuple[Any, float]] = {}  # leases of others, and since when they are as they are
+        self.ids: dict[int, int] = {}  # of trials, by their numbers
 
     def trials(self, count: int) -> list[FrozenTrial]:
         """The first so many; those after them belong to a larger search."""
         return self.storage.get_all_trials(self.study, deepcopy=False)[:count]
 
     def trial_id(self, number: int) -> int:
-        return self.storage.get_trial_id_from_study_id_trial_number(self.study, number)
+        if number not in self.ids:
+            self.ids[number] = self.storage.get_trial_id_from_study_id_trial_number(self.study, number)
+        return self.ids[number]
 
     def take(self, trials: list[FrozenTrial]) -> int | None:
         """The number of a trial that is now ours to run, or None if each has ended or is another's."""
@@ -41,15 +44,17 @@ class Leases:
         return None
 
     def _take(self, trial: FrozenTrial) -> bool:
-        number, starts = trial.number, trial.user_attrs.get("starts", 0)
+        number = trial.number
         if trial.state.is_finished():
             return False
         if trial.state is TrialState.WAITING:
             if not self.storage.set_trial_state_values(self.trial_id(number), TrialState.RUNNING):
                 return False  # another was faster
             self.write(number, 0)
-        elif not self._is_void(trial) or not self._win(trial):
+            return True
+        if not self._is_void(trial) or not self._win(trial):
             return False
+        starts = trial.user_attrs.get("starts", 1)  # most trials have one, which is not written down
         if starts == MOST_STARTS:
             self.fail(number, f"its worker was lost {starts} times")
             return False

@@ -145,19 +145,20 @@ def comparable(cfg: Config) -> dict[str, str]:
 
 def suggest(trial: optuna.Trial, cfg: Config) -> Config:
     """The settings of a trial: a value for each name in the table."""
+    changes: dict[str, dict[str, Any]] = {}
     for name, distribution in SPACE.items():
-        value: Any
+        group, _, key = name.rpartition(".")
+        change = changes.setdefault(group, {})
         match distribution:
             case FloatDistribution(low=low, high=high, log=log, step=step):
-                value = trial.suggest_float(name, low, high, log=log, step=step)
+                change[key] = trial.suggest_float(name, low, high, log=log, step=step)
             case IntDistribution(low=low, high=high, log=log, step=step):
-                value = trial.suggest_int(name, low, high, log=log, step=step)
+                change[key] = trial.suggest_int(name, low, high, log=log, step=step)
             case CategoricalDistribution(choices=choices):
-                value = trial.suggest_categorical(name, choices)
-        group, _, key = name.rpartition(".")
-        change = {group: replace(getattr(cfg, group), **{key: value})} if group else {key: value}
-        cfg = replace(cfg, **change)
-    return cfg
+                change[key] = trial.suggest_categorical(name, choices)
+    own = changes.pop("", {})
+    groups = {group: replace(getattr(cfg, group), **change) for group, change in changes.items()}
+    return replace(cfg, **own, **groups)
 
 
 @contextmanager

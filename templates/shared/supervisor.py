@@ -16,6 +16,7 @@ from optuna.storages import BaseStorage
 from .config import Config, UserError
 from .grouping import group_runs
 from .leases import MOST_STARTS, Leases
+from .signals import SIGNALS
 from .study import Search
 from .worker import NAME
 
@@ -31,7 +32,7 @@ class Supervisor:
         self.running: dict[int, subprocess.Popen[bytes]] = {}
 
     def __enter__(self) -> "Supervisor":
-        self.handlers = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
+        self.handlers = {number: signal.signal(number, end) for number in SIGNALS}
         trials = Leases(self.storage, self.search.study, "", self.search.lease).trials(self.search.trials)
         todo = sum(not trial.state.is_finished() for trial in trials)
         for slot in range(min(self.search.workers, todo)):
@@ -114,4 +115,4 @@ def devices(slot: int, processes: int) -> dict[str, str]:
 def end(number: int, frame: FrameType | None) -> None:
     """End as a process that a signal ends; the supervisor sees to its workers on the way out."""
     print("stopping; the same command goes on with this study", file=sys.stderr)
-    raise SystemExit(128 + number)
+    raise SystemExit(SIGNALS[number])

@@ -22,6 +22,7 @@ from .config import Config, plain_errors
 from .leases import Leases, Renewal
 from .parallel import process_group
 from .processes import rank, world_size
+from .signals import SIGNALS
 from .study import Search, load_study, open_storage, read_command, suggest
 
 T = TypeVar("T")
@@ -84,6 +85,9 @@ class Worker:
             self.tell(None, optuna.trial.TrialState.PRUNED)
         except StoppedError:
             self.leases.release(number)
+        except SystemExit:  # a signal came while it trained; its state is saved
+            self.leases.release(number)
+            self.stopping = True
         except Exception as error:
             self.leases.fail(number, f"{type(error).__name__}: {' '.join(str(error).split())}")
             if world_size() > 1 or isinstance(error, torch.AcceleratorError):
@@ -135,8 +139,8 @@ def main() -> None:
         cfg, search = read_command()
         torch.set_float32_matmul_precision("high")
         worker = Worker(cfg, search)
-        for name in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(name, worker.stop)
+        for number in SIGNALS:
+            signal.signal(number, worker.stop)
         worker.work()
 
 
