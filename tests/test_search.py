@@ -25,6 +25,7 @@ pytestmark = pytest.mark.skipif(not PROC.is_dir(), reason="workers are looked up
 
 WORKERS, TRIALS = times(2, 4), times(12, 40)
 SHORT = ["--epochs", "1", "--log_every", "5", "--num_threads", "1", "--pruner", "none"]
+ONLY_SOAK = pytest.mark.skipif(not SOAK, reason="make soak")
 FILE = "runs/search/journal.log"
 SPY = """
 
@@ -97,14 +98,16 @@ def trials(url: str, study: str = "search") -> list[FrozenTrial]:
     return optuna.load_study(study_name=study, storage=open_storage(url)).trials
 
 
-def running(url: str, study: str, at_least: int, search: Search) -> FrozenTrial:
-    """A trial that a worker is at, not one of the first."""
+def running(url: str, study: str, at_least: int, search: Search, epochs: int = 0) -> FrozenTrial:
+    """A trial that a worker is at, not one of the first, and has trained for so long."""
     deadline = time.monotonic() + 300
     while time.monotonic() < deadline:
         assert search.process.poll() is None, search.end()
         try:
             for trial in trials(url, study):
-                held = " " in trial.user_attrs.get("lease", "")
+                held = " " in trial.user_attrs.get("lease", "") and trial.intermediate_values.keys() >= set(
+                    range(1, epochs + 1)
+                )
                 if trial.number >= at_least and trial.state is TrialState.RUNNING and held:
                     return trial
         except (KeyError, OSError):
@@ -145,8 +148,8 @@ def assert_each_ran_once(project: Project, study: str, url: str) -> None:
     [
         pytest.param("lightning", "redis", marks=pytest.mark.row(19, "lightning")),
         pytest.param("ignite", "postgresql", marks=pytest.mark.row(19, "ignite")),
-        pytest.param("ignite", "redis", marks=pytest.mark.skipif(not SOAK, reason="make soak")),
-        pytest.param("lightning", "postgresql", marks=pytest.mark.skipif(not SOAK, reason="make soak")),
+        pytest.param("ignite", "redis", marks=ONLY_SOAK),
+        pytest.param("lightning", "postgresql", marks=ONLY_SOAK),
     ],
 )
 def test_a_killed_worker_loses_no_trial(
@@ -181,7 +184,7 @@ def test_a_killed_machine_loses_no_trial_of_those_who_share_the_storage(
 
 
 @pytest.mark.parametrize(
-    "strategy", ["ddp", pytest.param("fsdp", marks=pytest.mark.skipif(not SOAK, reason="make soak"))]
+    "strategy", ["ddp", pytest.param("fsdp", marks=ONLY_SOAK)]
 )
 @by_framework(18)
 def test_a_trial_of_two_processes_is_one_trial_and_is_pruned_in_both(
@@ -200,16 +203,24 @@ def test_a_trial_of_two_processes_is_one_trial_and_is_pruned_in_both(
     assert first.count("TrialPruned") == sum(trial.state is TrialState.PRUNED for trial in found)
 
 
-@pytest.mark.parametrize("framework", FRAMEWORKS if SOAK else ["ignite"])
+@pytest.mark.parametrize(
+    ("framework", "strategy", "number", "code"),
+    [
+        ("ignite", "single", signal.SIGINT, 130),
+        pytest.param("lightning", "single", signal.SIGTERM, 143, marks=ONLY_SOAK),
+        pytest.param("ignite", "ddp", signal.SIGUSR1, 75, marks=ONLY_SOAK),
+        pytest.param("lightning", "ddp", signal.SIGTERM, 143, marks=ONLY_SOAK),
+    ],
+)
 def test_a_search_that_was_interrupted_goes_on_with_the_trial_it_was_at(
-    framework: str, tmp_path: Path
+    framework: str, strategy: str, number: signal.Signals, code: int, tmp_path: Path
 ) -> None:
-    project, url = new(tmp_path, framework), str(tmp_path / FILE)
-    flags = ["--trials", "3", "--epochs", "4"]
+    project, url = new(tmp_path, framework, strategy=strategy), str(tmp_path / FILE)
+    flags = ["--trials", "3", "--epochs", "20", "--processes", "1" if strategy == "single" else "2"]
     search = Search(project, *flags)
-    running(url, "search", 1, search)
-    search.process.send_signal(signal.SIGINT)
-    assert "goes on" in search.end(code=128 + signal.SIGINT)
+    running(url, "search", 1, search, epochs=1)
+    search.process.send_signal(number)
+    assert "goes on" in search.end(code)
     [left] = [trial for trial in trials(url) if trial.state is TrialState.RUNNING]
     assert left.user_attrs["lease"] == ""
     Search(project, *flags).end()

@@ -11,6 +11,7 @@ import time
 from contextlib import suppress
 from typing import Any
 
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
@@ -39,8 +40,9 @@ class Leases:
     def take(self, trials: list[FrozenTrial]) -> int | None:
         """The number of a trial that is now ours to run, or None if each has ended or is another's."""
         for trial in trials:
-            if self._take(trial):
-                return trial.number
+            with suppress(UpdateFinishedTrialError):  # it was another's, and has ended since we looked
+                if self._take(trial):
+                    return trial.number
         return None
 
     def _take(self, trial: FrozenTrial) -> bool:

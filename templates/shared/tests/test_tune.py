@@ -1,6 +1,7 @@
 import os
 import sys
 from collections import Counter
+from copy import deepcopy
 
 import optuna
 import pytest
@@ -110,6 +111,15 @@ def test_each_trial_is_taken_by_one_worker(storage):
     workers = [leases(storage, name) for name in ("a", "b")]
     taken = [worker.take(worker.trials(4)) for worker in workers * 3]
     assert Counter(taken) == {0: 1, 1: 1, 2: 1, 3: 1, None: 2}
+
+
+def test_a_trial_that_has_ended_since_one_looked_is_not_taken(storage):
+    add_trials(storage, 2)
+    first, second = leases(storage, "a"), leases(storage, "b")
+    before = deepcopy(second.trials(2))
+    first.take(first.trials(2))
+    storage.set_trial_state_values(first.trial_id(0), TrialState.COMPLETE, [1.0])
+    assert second.take(before) == 1
 
 
 def test_a_trial_that_is_given_back_goes_on_with_another_worker(storage):
