@@ -4,7 +4,6 @@ import asyncio
 import math
 import time
 from collections import defaultdict, deque
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -13,17 +12,17 @@ from ..export import Model, Pixels, Probabilities
 from . import monitoring
 
 FAST_S = 0.005  # so long a call of the model may hold up the event loop, and with it the health endpoints
+INSTANT_S = 0.0001  # so short a call is over before others could have joined it
 
 Answer = tuple[Model, Probabilities]  # and the model that gave it
 
 
 class Batcher:
-    """Calls the model: within the event loop while it is fast, in a thread while it is slow."""
+    """Calls the model: at once if it takes no time, in the event loop while it is fast, else in a thread."""
 
     def __init__(self, model: Model, most: int) -> None:
         self.model, self.most = model, most
         self.jobs: deque[tuple[Pixels, asyncio.Future[Answer]]] = deque()
-        self.thread = ThreadPoolExecutor(1, "model")
         self.seconds = defaultdict[int, float](lambda: math.inf)  # of the last call, by log2 of its size
         self.worker: asyncio.Task[None] | None = None
         self.use(model)
@@ -31,20 +30,18 @@ class Batcher:
     def use(self, model: Model) -> None:
         """Answer with this model from the next batch on; raises `UserError` if it takes other inputs."""
         if model.shape != self.model.shape:
-            raise UserError(
-                f"a model for images {list(model.shape)} cannot take over: start another service."
-            )
+            raise UserError(f"images {list(model.shape)} are another model's: start another service.")
         self.model = model
         monitoring.set_model(model.version)
 
-    def submit(self, images: Pixels) -> asyncio.Future[Answer]:
-        """The probabilities of these images, `most` or fewer, once they are there."""
-        loop = asyncio.get_running_loop()
-        job: asyncio.Future[Answer] = loop.create_future()
+    async def answer(self, images: Pixels) -> Answer:
+        """The probabilities of these images, `most` or fewer."""
+        if self.worker is None and self.seconds[len(images).bit_length()] < INSTANT_S:
+            return self.model, self.run(self.model, images)
+        job: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self.jobs.append((images, job))
-        if self.worker is None:  # it begins when all that has arrived by now was read
-            self.worker = loop.create_task(self.work())
-        return job
+        self.worker = self.worker or asyncio.create_task(self.work())  # begins when all that came is read
+        return await job
 
     async def work(self) -> None:
         """Answer batch after batch, until nobody waits."""
@@ -52,8 +49,8 @@ class Batcher:
             model = self.model  # of the whole batch, whatever takes over meanwhile
             try:
                 answers = await self.call(model, np.concatenate([images for images, _ in jobs]))
-                ends = np.cumsum([len(images) for images, _ in jobs])
-                for (_, job), part in zip(jobs, np.split(answers, ends[:-1]), strict=True):
+                for images, job in jobs:
+                    part, answers = answers[: len(images)], answers[len(images) :]
                     if not job.done():
                         job.set_result((model, part))
             except Exception as error:
@@ -74,15 +71,14 @@ class Batcher:
         return jobs
 
     async def call(self, model: Model, images: Pixels) -> Probabilities:
+        if self.seconds[len(images).bit_length()] < FAST_S:
+            return self.run(model, images)
+        return await asyncio.to_thread(self.run, model, images)
+
+    def run(self, model: Model, images: Pixels) -> Probabilities:
+        """What a model answers; notes the seconds of this thread, so that waits for others do not count."""
         monitoring.count_batch(len(images))
-        size, thread, loop = len(images).bit_length(), self.thread, asyncio.get_running_loop()
-        fast = self.seconds[size] < FAST_S
-        result = timed(model, images) if fast else await loop.run_in_executor(thread, timed, model, images)
-        answers, self.seconds[size] = result
+        begin = time.thread_time()
+        answers = model.run(images)
+        self.seconds[len(images).bit_length()] = time.thread_time() - begin
         return answers
-
-
-def timed(model: Model, images: Pixels) -> tuple[Probabilities, float]:
-    """What a model answers, and the seconds of this thread: those that it waits for others do not count."""
-    begin = time.thread_time()
-    return model.run(images), time.thread_time() - begin

@@ -1,6 +1,7 @@
 """The service: a FastAPI app, and how it starts, reloads and ends."""
 
 import asyncio
+import gc
 import logging
 import signal
 from collections.abc import AsyncIterator, Callable
@@ -9,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 import uvicorn
 from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.responses import JSONResponse
@@ -61,7 +61,8 @@ class Service:
                 loop.add_signal_handler(number, self.drain)
             loop.add_signal_handler(signal.SIGHUP, lambda: tasks.add(loop.create_task(self.reload())))
         for power in range(self.settings.max_batch.bit_length()):  # no request waits for what happens once
-            await self.batcher.submit(np.zeros((2**power, *self.batcher.model.shape), np.uint8))
+            await self.batcher.answer(np.zeros((2**power, *self.batcher.model.shape), np.uint8))
+        gc.freeze()  # what is imported stays; to look through it again and again would hold requests up
         yield
 
 
@@ -80,7 +81,6 @@ def build_app(run: Path, settings: Settings) -> FastAPI:
 def add_predict(app: FastAPI, service: Service) -> None:
     shape, settings = service.batcher.model.shape, service.settings
 
-    @app.post("/predict", response_model=Predictions, openapi_extra=describe_body(shape))
     async def predict(request: Request) -> JSONResponse:
         """Predict the class of one input or of several; answers keep their order."""
         try:
@@ -92,12 +92,16 @@ def add_predict(app: FastAPI, service: Service) -> None:
                 images = decode(inputs, shape, settings.max_batch)
             else:  # unpacking files takes its time
                 images = await asyncio.to_thread(decode, inputs, shape, settings.max_batch)
-            model, answers = await asyncio.wait_for(service.batcher.submit(images), settings.deadline_s)
+            async with asyncio.timeout(settings.deadline_s):
+                model, answers = await service.batcher.answer(images)
         except InputError as error:
             raise HTTPException(422, str(error)) from None
         except TimeoutError:
             raise HTTPException(504, "the model did not answer in time") from None
-        return JSONResponse({"predictions": name_best(torch.from_numpy(answers), model.classes)})
+        return JSONResponse({"predictions": name_best(answers, model.classes)})
+
+    app.add_route("/predict", predict, methods=["POST"])  # FastAPI has no arguments to find for it
+    app.post("/predict", response_model=Predictions, openapi_extra=describe_body(shape))(predict)  # for /docs
 
 
 async def read_files(request: Request, most: int) -> list[bytes]:

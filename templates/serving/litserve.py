@@ -5,7 +5,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import torch
 from fastapi import FastAPI, HTTPException, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -41,7 +40,7 @@ class Api(LitAPI):  # type: ignore[misc]
         return self.model.run(images)
 
     def encode_response(self, answers: Probabilities) -> dict[str, Any]:
-        return {"predictions": name_best(torch.from_numpy(answers), self.model.classes)}
+        return {"predictions": name_best(answers, self.model.classes)}
 
 
 def build_server(run: Path, settings: Settings) -> LitServer:

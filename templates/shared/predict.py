@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from .config import Config, UserError, parse, plain_errors
@@ -37,15 +38,15 @@ class Predictor:
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> list[dict[str, Any]]:
         """The most probable class of each image; bytes [B, C, H, W]."""
-        return name_best(probabilities(self.net(images / WHITE)), self.classes)
+        return name_best(probabilities(self.net(images / WHITE)).numpy(), self.classes)
 
 
-def name_best(probabilities: Tensor, classes: list[str]) -> list[dict[str, Any]]:
+def name_best(probabilities: NDArray[np.float32], classes: list[str]) -> list[dict[str, Any]]:
     """The most probable class of each row [B, C]."""
-    best = probabilities.max(dim=1)
+    best = zip(probabilities.max(axis=1).tolist(), probabilities.argmax(axis=1).tolist(), strict=True)
     return [
         {"label": classes[index], "index": index, "probability": round(probability, 6)}
-        for probability, index in zip(best.values.tolist(), best.indices.tolist(), strict=True)
+        for probability, index in best
     ]
 
 

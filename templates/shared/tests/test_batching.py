@@ -33,6 +33,10 @@ def image(value):
     return np.full((1, 1, 1, 1), value, np.uint8)
 
 
+def submit(batcher, images):
+    return asyncio.ensure_future(batcher.answer(images))
+
+
 async def until(condition):
     while not condition():
         await asyncio.sleep(0.001)
@@ -43,9 +47,9 @@ def test_an_idle_model_is_called_at_once_and_a_busy_one_with_all_that_wait():
         slow = Slow()
         batcher = Batcher(slow.model, 8)
         slow.go_on.clear()
-        jobs = [batcher.submit(image(0))]
+        jobs = [submit(batcher, image(0))]
         await until(lambda: slow.sizes)
-        jobs += [batcher.submit(image(value)) for value in range(1, 10)]
+        jobs += [submit(batcher, image(value)) for value in range(1, 10)]
         slow.go_on.set()
         answers = await asyncio.gather(*jobs)
         assert slow.sizes == [1, 8, 1]
@@ -58,12 +62,24 @@ def test_a_fast_model_stays_in_the_loop_and_a_slow_one_leaves_it():
     async def scenario():
         slow = Slow()
         batcher = Batcher(slow.model, 8)
-        await batcher.submit(image(1))  # it is not known yet how long it takes
+        await submit(batcher, image(1))  # it is not known yet how long it takes
         assert threading.current_thread() not in slow.threads
         slow.threads.clear()
         batcher.seconds[1] = 0.001
-        await batcher.submit(image(1))
+        await submit(batcher, image(1))
         assert slow.threads == {threading.current_thread()}
+
+    asyncio.run(scenario())
+
+
+def test_a_call_that_takes_no_time_waits_for_nothing():
+    async def scenario():
+        slow = Slow()
+        batcher = Batcher(slow.model, 8)
+        batcher.seconds[1] = 0.00001
+        with pytest.raises(StopIteration) as end:
+            batcher.answer(image(1)).send(None)  # the loop gets no turn before the answer is there
+        assert end.value.value[0] is slow.model
 
     asyncio.run(scenario())
 
@@ -73,10 +89,10 @@ def test_a_batch_has_one_model_whatever_takes_over_meanwhile():
         old, new = Slow("ab"), Slow("cd")
         batcher = Batcher(old.model, 8)
         old.go_on.clear()
-        before = batcher.submit(image(1))
+        before = submit(batcher, image(1))
         await until(lambda: batcher.worker and old.sizes and not before.done())
         batcher.use(new.model)
-        after = batcher.submit(image(1))
+        after = submit(batcher, image(1))
         old.go_on.set()
         assert [(await job)[0].version for job in (before, after)] == ["ab", "cd"]
 
@@ -87,8 +103,8 @@ def test_what_a_model_raises_reaches_those_who_asked_and_no_other():
         batcher = Batcher(slow.model, 8)
         batcher.model = replace(slow.model, run=fail)
         with pytest.raises(RuntimeError, match="broken"):
-            await batcher.submit(image(1))
+            await submit(batcher, image(1))
         batcher.model = slow.model
-        assert (await batcher.submit(image(2)))[0].version == "ab"
+        assert (await submit(batcher, image(2)))[0].version == "ab"
 
     asyncio.run(scenario())
