@@ -127,6 +127,23 @@ def test_the_review_shows_all_and_changes_what_is_chosen(tmp_path: Path) -> None
     assert answers["framework"] == "lightning"
 
 
+def test_reasons_for_a_framework_go_when_another_is_chosen(tmp_path: Path) -> None:
+    child = terminal(
+        "new", "digits", "--no-git", "--because", "It is short.", *asked("precision"), cwd=tmp_path
+    )
+    child.expect_exact("Which number format")
+    child.send(ENTER)
+    child.expect_exact("Make this project?")
+    child.send(DOWN * 4 + ENTER)
+    child.expect_exact("Which library runs the training loop?")
+    child.send(DOWN + ENTER)
+    make(child)
+    assert (stored(tmp_path / "digits")["framework"], stored(tmp_path / "digits")["because"]) == (
+        "ignite",
+        "",
+    )
+
+
 def test_a_default_that_cannot_stand_is_asked_for(tmp_path: Path) -> None:
     child = terminal("new", "2nd", "--no-git", *asked(), cwd=tmp_path)
     child.expect_exact("Under which name is it imported?")

@@ -131,6 +131,17 @@ def test_a_list_grows_and_shrinks_by_names(new: Environment, project: Path) -> N
     assert "- tensorboard" in (project / ".copier-answers.yml").read_text()
 
 
+def test_reasons_for_a_framework_go_with_it(new: Environment, tmp_path: Path) -> None:
+    new.run("mlscaffold", "new", "digits", "--because", "Events suit us.", "--yes", cwd=tmp_path)
+    readme = tmp_path / "digits/README.md"
+    assert "Events suit us." in readme.read_text()
+    new.run("mlscaffold", "set", "precision=bf16", "--yes", cwd=tmp_path / "digits")
+    assert "Events suit us." in readme.read_text()
+    commit(tmp_path / "digits")
+    new.run("mlscaffold", "set", "framework=ignite", "--yes", cwd=tmp_path / "digits")
+    assert "## Why" not in readme.read_text()
+
+
 def test_the_other_framework_keeps_the_edits_to_model_data_and_settings(
     new: Environment, project: Path
 ) -> None:

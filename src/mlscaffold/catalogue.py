@@ -122,6 +122,11 @@ class Catalogue:
         every = (replace(q, default=defaults.get(q.name, q.default)) for q in self.everything)
         return replace(self, everything=tuple(every))
 
+    def given_for(self, name: str) -> list[str]:
+        """The questions whose answers do not outlive that of `name`: reasons for a choice, say."""
+        pairs = cast("dict[str, str]", self.settings.get("given_for", {}))
+        return [follower for follower, leader in pairs.items() if leader == name]
+
     def __getitem__(self, name: str) -> Question:
         """Look a question up; an unknown name is answered with the nearest one."""
         for question in self.questions:

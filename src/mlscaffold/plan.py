@@ -100,10 +100,18 @@ def plan_change(folder: Path, words: list[str], templates: Templates) -> Plan:
     for word in words:
         name, answer = parse_change(_owner(catalogues, word), answers | changes, word)
         changes[name] = answer
+    changes |= _taken_back(catalogues[0], answers, changes)
     targets = {layer.answers_file: layer.commit for layer in project.layers}
     for kit in _kits(project, targets, templates):
         kit.refuse_changes(changes)
     return _plan(project, targets, changes, templates)
+
+
+def _taken_back(catalogue: Catalogue, answers: Answers, changes: Answers) -> dict[str, Answer]:
+    """The answers that go with what changes, with their defaults."""
+    changed = [name for name, answer in changes.items() if answer != answers.get(name)]
+    names = {follower for name in changed for follower in catalogue.given_for(name)} - changes.keys()
+    return {name: catalogue.default(catalogue[name], {**answers, **changes}) for name in names}
 
 
 def _owner(catalogues: list[Catalogue], word: str) -> Catalogue:

@@ -63,8 +63,12 @@ class Interview:
     def ask(self, question: Question) -> None:
         """Ask one question; the answer that it has already is the one that Enter takes."""
         typed = _answer(self._prompt(question))
-        answer = self.current(question) if typed == "" else question.check_type(typed)
+        before = self.current(question)
+        answer = before if typed == "" else question.check_type(typed)
         self.given.answers.pop(question.name, None)
+        if answer != before:
+            for follower in self.given.catalogue.given_for(question.name):
+                self.given.answers.pop(follower, None)
         if answer != self.current(question):
             self.given.add({question.name: answer}, lambda name: name)
         if question not in self.asked:
