@@ -16,6 +16,12 @@ from rich.text import Text
 
 DOWN, ENTER = "\x1b[B", "\r"
 COLUMNS, LINES = 104, 200
+# A user whom git knows; nobody's own settings are read or changed.
+IDENTITY = {
+    f"GIT_{role}_{what}": value
+    for role in ("AUTHOR", "COMMITTER")
+    for what, value in (("NAME", "You"), ("EMAIL", "you@example.invalid"))
+}
 SHOWN = 14  # lines at the end of what a command prints
 
 # Questions that the picture has no room for.
@@ -58,6 +64,7 @@ def show(command: str, keys: list[tuple[str, str]], folder: Path) -> list[str]:
     scripts = Path(sys.executable).parent
     settings = {**os.environ, "PATH": f"{scripts}:{os.environ['PATH']}", "PYTHONPATH": "src"}
     settings |= {"TERM": "xterm" if keys else "dumb", "PROMPT_TOOLKIT_NO_CPR": "1", "COLUMNS": str(COLUMNS)}
+    settings |= IDENTITY
     child = pexpect.spawn(
         "bash", ["-c", command], cwd=str(folder), env=settings, encoding="utf-8",
         dimensions=(LINES, COLUMNS), timeout=300,
