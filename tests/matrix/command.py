@@ -6,12 +6,13 @@ import sys
 import tempfile
 from pathlib import Path
 
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from mlscaffold.errors import MlscaffoldError
 from tests import coverage
 from tests.matrix import plan
-from tests.matrix.report import Report
+from tests.matrix.report import Failure, Report
 from tests.matrix.session import Session
 from tests.releases import ROOT
 
@@ -37,7 +38,10 @@ def main() -> None:
         answers = plan.sample(answers, arguments.sample, arguments.seed)
     with tempfile.TemporaryDirectory(prefix="matrix-") as folder, bar() as shown:
         whole = not arguments.sample  # the cold set alone takes longer than a sample is to take
-        session = Session(answers, Path(folder), arguments.device, with_cold_set=whole, progress=Shown(shown))
+        show = Shown(shown)
+        session = Session(
+            answers, Path(folder), arguments.device, with_cold_set=whole, progress=show, tell=show.failure
+        )
         report = asyncio.run(session())
     say(report)
     if arguments.write and not (arguments.sample or arguments.only):
@@ -48,7 +52,7 @@ def main() -> None:
 
 def bar() -> Progress:
     columns = (TextColumn("{task.description:24}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    return Progress(*columns, disable=not sys.stderr.isatty())
+    return Progress(*columns, console=Console(stderr=True, soft_wrap=True), disable=not sys.stderr.isatty())
 
 
 class Shown:
@@ -58,10 +62,14 @@ class Shown:
         self.progress = progress
         self.tasks: dict[str, object] = {}
 
+    def failure(self, failure: Failure) -> None:
+        last = failure.reason.strip().splitlines()[-1:]
+        self.progress.console.print(f"FAILED {failure.stage}: {failure.combination}", *last, markup=False)
+
     def __call__(self, stage: str, done: int, total: int) -> None:
         if self.progress.disable:
-            if done == total:
-                print(f"{stage}: {total} done", file=sys.stderr, flush=True)
+            if done % 50 == 0 or done == total:
+                print(f"{stage}: {done} of {total} done", file=sys.stderr, flush=True)
             return
         if stage not in self.tasks:
             self.tasks[stage] = self.progress.add_task(stage, total=total)

@@ -37,6 +37,7 @@ SERVER.set_forkserver_preload(["tests.matrix.preload"])
 
 
 STAGE: ContextVar[str] = ContextVar("STAGE", default="")  # whatever is called belongs to it
+PART: ContextVar[str] = ContextVar("PART", default="")  # of the stage, the same in all of them
 
 
 class RunError(Exception):
@@ -58,12 +59,17 @@ class Pool:
     folder: Path  # of logs and results
     slots: int
     device: str = "cpu"
-    used: dict[str, "Used"] = field(default_factory=lambda: defaultdict(Used))  # by stage
+    used: dict[str, "Used"] = field(default_factory=lambda: defaultdict(Used))  # by stage, and by part
     free: asyncio.Semaphore = field(init=False)
+
+    @property
+    def pictures(self) -> Path:
+        """Where forks keep what they have drawn."""
+        return self.folder / "pictures"
 
     def __post_init__(self) -> None:
         self.free = asyncio.Semaphore(self.slots)
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.pictures.mkdir(parents=True, exist_ok=True)
         self.numbers = itertools.count()
         self.environment = {"OMP_NUM_THREADS": "1", "TERM": "dumb", "COLUMNS": "110"}
         self.environment["HOME"] = str(self.folder)  # where nobody has an account
@@ -99,10 +105,12 @@ class Pool:
                 )
                 for rank in range(ranks or 1)
             ]
-            used = self.used[STAGE.get()]
-            used.forks += len(calls)
+            counters = [self.used[name] for name in (STAGE.get(), PART.get()) if name]
+            for used in counters:
+                used.forks += len(calls)
             ends = await run_together(calls)
-            used.cpu_seconds += sum(end.cpu_seconds for end in ends)
+            for used in counters:
+                used.cpu_seconds += sum(end.cpu_seconds for end in ends)
             return [end.returned for end in ends]
 
 

@@ -3,14 +3,14 @@
 import ast
 import asyncio
 import hashlib
-import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, TypeVar
 
 from tests.matrix.inside import PACKAGE
+from tests.matrix.pool import PART
 from tests.projects import Files, Rendered
 
 Result = TypeVar("Result")
@@ -66,20 +66,16 @@ class Programs:
     """Runs each distinct program of a stage once, and keeps what it led to."""
 
     results: dict[tuple[str, str], "asyncio.Task[Any]"] = field(default_factory=dict)
-    seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     distinct: Counter[str] = field(default_factory=Counter)
 
     async def once(self, stage: str, key: str, run: Callable[[], Awaitable[Result]]) -> Result:
         """Run a program unless it has run; what it returned or raised holds for everyone who has it."""
         if (stage, key) not in self.results:
             self.distinct[stage] += 1
-            self.results[stage, key] = asyncio.ensure_future(self._timed(stage, run))
+            self.results[stage, key] = asyncio.ensure_future(self._as_part(stage, run))
         result: Result = await self.results[stage, key]
         return result
 
-    async def _timed(self, stage: str, run: Callable[[], Awaitable[Any]]) -> Any:
-        begin = time.monotonic()
-        try:
-            return await run()
-        finally:
-            self.seconds[stage] += time.monotonic() - begin
+    async def _as_part(self, stage: str, run: Callable[[], Awaitable[Any]]) -> Any:
+        PART.set(stage)  # in the context of this task
+        return await run()

@@ -52,6 +52,7 @@ class Report:
     stages: list[Stage] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
     rates: list[tuple[str, int, int, float]] = field(default_factory=list)
+    parts: list[tuple[str, int, int, float]] = field(default_factory=list)
     not_run: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     seconds: float = 0.0
     import_seconds: float = 0.0
@@ -86,6 +87,10 @@ class Report:
             "Programs are distinct. Seconds are those of the clock; computing adds up all processors.",
             "",
         ]
+        if self.parts:
+            lines += ["| of the runs | distinct programs | processes | computing |", "|---|--:|--:|--:|"]
+            lines += [f"| {name} | {n} | {runs} | {seconds:.0f} |" for name, n, runs, seconds in self.parts]
+            lines.append("")
         if self.rates:
             lines += ["| trained and resumed | combinations | distinct programs | combinations a minute |"]
             lines += ["|---|--:|--:|--:|"]

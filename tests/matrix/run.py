@@ -84,7 +84,14 @@ class Runner:
         arguments = ["--epochs", "3", "--max_steps", str(steps), "--log_every", "1", "--num_threads", "1"]
         arguments += ["--model.width", "8", "--data.batch_size", str(SAMPLES // (ranks or 1)), *more]
         seen: list[inside.Observed] = await self.pool(
-            inside.train, arguments, scale, self.slow_disk_s, cwd=folder, path=folder / "src", ranks=ranks
+            inside.train,
+            arguments,
+            scale,
+            self.slow_disk_s,
+            self.pool.pictures,
+            cwd=folder,
+            path=folder / "src",
+            ranks=ranks,
         )
         wanted = {DTYPES[str(project.answers["precision"])]}
         for process in seen:

@@ -40,6 +40,7 @@ class Session:
     with_cold_set: bool = True
     slow_disk_s: float = SLOW_DISK_S
     progress: Progress = lambda *_: None
+    tell: Callable[[Failure], None] = lambda _: None  # of a failure at once: what follows may take long
     slots: int = field(default_factory=lambda: os.cpu_count() or 1)
 
     def __post_init__(self) -> None:
@@ -70,7 +71,10 @@ class Session:
         row.runs, row.cpu_seconds = used.forks, used.cpu_seconds
 
     def failed(self, stage: str, problems: Problems) -> None:
-        self.report.failures += [Failure(stage, name, reason) for name, reason in problems.items()]
+        failures = [Failure(stage, name, reason) for name, reason in problems.items()]
+        self.report.failures += failures
+        for failure in failures:
+            self.tell(failure)
 
     async def share(self, stage: str, jobs: Sequence[Awaitable[list[Problems]]]) -> None:
         """Wait for jobs that look at several combinations each."""
@@ -109,7 +113,7 @@ class Session:
             await self.share("check", jobs)
 
     async def run(self, num_gpus: int) -> None:
-        with warm_python(self.folder) as python:
+        with warm_python(self.folder, self.pool.pictures) as python:
             runner = Runner(
                 self.folder / "runs", self.pool, self.programs, self.root, python, self.slow_disk_s, num_gpus
             )
@@ -118,11 +122,21 @@ class Session:
     async def run_groups(self, runner: Runner) -> None:
         for name, group in groups(self.projects).items():
             begin, before = time.monotonic(), Counter(self.programs.distinct)
+            computed = warm.seconds_of(runner.python)
             with self.stage(f"run: {name}") as row:
+                training = (runner.train(project) for _, project in group)
+                await asyncio.gather(*training, return_exceptions=True)  # `prove` meets what they raise
+                seconds = time.monotonic() - begin
                 await self.prove(row, runner, group)
-            row.programs = (self.programs.distinct - before).total()
-            trained = (self.programs.distinct - before)["train"]
-            self.report.rates.append((name, len(group), trained, time.monotonic() - begin))
+            computed = warm.seconds_of(runner.python) - computed
+            row.cpu_seconds += computed
+            self.pool.used["tune"].cpu_seconds += computed
+            distinct = self.programs.distinct - before
+            row.programs = distinct.total()
+            self.report.rates.append((name, len(group), distinct["train"], seconds))
+        for name, programs in self.programs.distinct.items():
+            used = self.pool.used[name]
+            self.report.parts.append((name, programs, used.forks, used.cpu_seconds))
 
     async def prove(self, row: Stage, runner: Runner, group: Named) -> None:
         row.combinations = len(group)
@@ -162,10 +176,10 @@ class Session:
 
 
 @contextmanager
-def warm_python(folder: Path) -> Iterator[Path]:
+def warm_python(folder: Path, pictures: Path) -> Iterator[Path]:
     """A program that stands for Python while its server runs."""
     script = warm.write_script(folder)
-    server = SERVER.Process(target=warm.serve, args=(script,))
+    server = SERVER.Process(target=warm.serve, args=(script, pictures))
     server.start()
     try:
         yield script

@@ -16,6 +16,8 @@ import traceback
 from pathlib import Path
 from typing import NoReturn
 
+from tests.matrix.inside import PACKAGE, remember_pictures
+
 MOST_BYTES = 200_000  # of a message: arguments and environment
 FORWARDED = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 
@@ -45,7 +47,13 @@ def write_script(folder: Path) -> Path:
     return script
 
 
-def serve(script: Path) -> None:
+def seconds_of(script: Path) -> float:
+    """What all programs together have computed, that have ended."""
+    notes = script.with_name("warm.seconds")
+    return sum(map(float, notes.read_text().split())) if notes.exists() else 0.0
+
+
+def serve(script: Path, pictures: Path) -> None:
     """Fork for each program that is started, until this process is ended."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody asks for the ends of forks here
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
@@ -55,11 +63,11 @@ def serve(script: Path) -> None:
             connection, _ = listener.accept()
             if os.fork() == 0:
                 listener.close()
-                run(connection, script)
+                run(connection, script, pictures)
             connection.close()
 
 
-def run(connection: socket.socket, script: Path) -> NoReturn:
+def run(connection: socket.socket, script: Path, pictures: Path) -> NoReturn:
     """Be the program that was asked for."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     atexit._clear()  # what imports clean up at the end is the server's, such as wandb's folder for media
@@ -74,7 +82,13 @@ def run(connection: socket.socket, script: Path) -> NoReturn:
     sys.executable = str(script)
     sys.path[:0] = ["", *filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))]
     threading.Thread(target=listen, args=(connection,), daemon=True).start()
-    code = run_module(arguments[arguments.index("-m") + 1 :])
+    module, *rest = arguments[arguments.index("-m") + 1 :]
+    if module.startswith(f"{PACKAGE}."):
+        remember_pictures(pictures)
+    code = run_module([module, *rest])
+    times = os.times()
+    with script.with_name("warm.seconds").open("a") as notes:
+        notes.write(f"{times.user + times.system}\n")
     connection.send(str(code).encode())
     os._exit(code)
 
