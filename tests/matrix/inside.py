@@ -43,6 +43,7 @@ OTHER_SCALE = 1024.0  # of a gradient scaler; a new one begins with 65536
 PACKAGE = "my_project"
 MOVED = ("dirpath", "best_model_path", "last_model_path")  # tell where a run lies, not what it is
 RUN = "runs/default"
+SEARCH = "runs/search"
 NUM_IMAGES = 5
 FORMATS = "torch-export,onnx,torchscript"
 TOLERANCE = 1e-5  # of probabilities
@@ -306,9 +307,9 @@ def make_mlflow_store(path: Path) -> None:
 
 def wrong_in_search(processes: int, python: Path) -> str:
     """Run `tune` for two trials, of which the second learns nothing; say what the study lacks."""
-    out_dir, study = Path("runs/trial"), "search"
-    folder = out_dir.with_name(study)
-    folder.mkdir(parents=True)
+    folder = Path(SEARCH)
+    out_dir, study = folder.with_name("trial"), folder.name
+    folder.mkdir(parents=True, exist_ok=True)
     storage = JournalStorage(JournalFileBackend(str(folder / "journal.log")))
     made = optuna.create_study(storage=storage, study_name=study, direction="maximize")
     for rate in (1e-2, 1e-4):
@@ -316,7 +317,13 @@ def wrong_in_search(processes: int, python: Path) -> str:
     sys.executable = str(python)
     os.environ["PYTHONPATH"] = sys.path[0]
     options = {"study": study, "trials": 2, "processes": processes, "pruner": "hyperband", "epochs": 2}
-    options |= {"log_every": 1, "num_threads": 1, "data.batch_size": 100 // processes, "out_dir": out_dir}
+    options |= {
+        "log_every": 1,
+        "num_threads": 1,
+        "model.width": 8,
+        "data.batch_size": 250 // processes,
+        "out_dir": out_dir,
+    }
     run_verb("tune", [part for name, value in options.items() for part in (f"--{name}", str(value))])
     states = [trial.state.name for trial in made.trials]
     if states != ["COMPLETE", "PRUNED"]:

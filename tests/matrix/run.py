@@ -176,6 +176,8 @@ class Runner:
 
         async def run() -> None:
             folder = write(project, self.folder / f"tune-{key_of(files)}")
+            if "mlflow" in str(project.answers["loggers"]):
+                await self.prepare_mlflow(folder / inside.SEARCH)
             processes = 1 if project.answers["strategy"] == "single" else 2
             await self.expect_nothing_wrong(inside.wrong_in_search, processes, self.python, cwd=folder)
 

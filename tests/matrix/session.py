@@ -41,7 +41,7 @@ class Session:
     slow_disk_s: float = SLOW_DISK_S
     progress: Progress = lambda *_: None
     tell: Callable[[Failure], None] = lambda _: None  # of a failure at once: what follows may take long
-    slots: int = field(default_factory=lambda: os.cpu_count() or 1)
+    slots: int = field(default_factory=lambda: (os.cpu_count() or 1) + 1)  # a search waits for its trials
 
     def __post_init__(self) -> None:
         self.report = Report(self.device, len(self.answers))
