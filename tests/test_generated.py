@@ -50,6 +50,7 @@ WORDS = {
     "ddp": "DistributedDataParallel|DDPStrategy",
     "fsdp": "fully_shard|ModelParallelStrategy|DTensor",
     "export": r"torch\.export|onnx|\.export\b",  # profilers, exporters and uv export things too
+    "tensorboard": "(?i:tensorboard)(?!_trace_handler)",  # torch's own, which needs no TensorBoard
     "fastapi": "uvicorn",  # LitServe's own service is a FastAPI app too
 }
 NO_CODE = {".copier-answers.yml", "README.md"}

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+from _pytest.mark import ParameterSet
 
 from mlscaffold.errors import AnswerError
 from tests.matrix import plan
@@ -24,9 +25,14 @@ def failing(session: Session) -> set[str]:
     return {failure.combination for failure in session.report.failures}
 
 
-@pytest.mark.soak
-@pytest.mark.skipif(not SOAK, reason="make soak")
-@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.name)
+def mistake(mutation: Mutation) -> ParameterSet:
+    """A parameter; the ones that are seen in seconds are part of `make test`."""
+    slow = (pytest.mark.soak, pytest.mark.skipif(not SOAK, reason="make soak"))
+    return pytest.param(mutation, marks=() if mutation.quick else slow, id=mutation.name)
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("mutation", map(mistake, MUTATIONS))
 def test_a_mistake_fails_where_it_shows_and_nowhere_else(mutation: Mutation, tmp_path: Path) -> None:
     (tmp_path / "template").mkdir()
     root = mutation.apply(tmp_path / "template")

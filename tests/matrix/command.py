@@ -37,10 +37,14 @@ def main() -> None:
     if arguments.sample:
         answers = plan.sample(answers, arguments.sample, arguments.seed)
     with tempfile.TemporaryDirectory(prefix="matrix-") as folder, bar() as shown:
-        whole = not arguments.sample  # the cold set alone takes longer than a sample is to take
         show = Shown(shown)
         session = Session(
-            answers, Path(folder), arguments.device, with_cold_set=whole, progress=show, tell=show.failure
+            answers,
+            Path(folder),
+            arguments.device,
+            whole=not arguments.sample,
+            progress=show,
+            tell=show.failure,
         )
         report = asyncio.run(session())
     say(report)

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -152,6 +152,11 @@ def leaves(tree: object, name: str = "") -> Leaves:
     while name.startswith(WRAPPED):
         name = name.partition(".")[2]
     return frozenset({(name, digest(tree))})
+
+
+def shapes(weights: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Names, types and shapes of weights, without their numbers."""
+    return [(name, text.rpartition(" ")[0]) for name, text in weights]
 
 
 def digest(value: object) -> str:

@@ -38,6 +38,7 @@ class Mutation:
     new: str
     over: Sequence[Answers]  # combinations that are tried
     bites: Bites
+    quick: bool = False
 
     def apply(self, folder: Path) -> Path:
         """Copy the template, with the mistake; return where it is."""
@@ -63,6 +64,7 @@ MUTATIONS = (
         "",
         TRAINING,
         has(framework="ignite", precision="fp16"),
+        quick=True,
     ),
     Mutation(
         "Lightning does not save the gradient scaler",
@@ -135,5 +137,6 @@ MUTATIONS = (
         "dynamic_shapes=None",
         SERVING,
         has(serving="export"),
+        quick=True,
     ),
 )

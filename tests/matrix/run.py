@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -45,6 +45,7 @@ class Runner:
     python: Path  # that is a fork of a process with all imports
     slow_disk_s: float
     num_gpus: int
+    models: dict[str, Trained] = field(default_factory=dict)  # one for each settings and shapes of weights
 
     async def train(self, project: Rendered) -> Trained:
         """Two steps and a checkpoint, a resume, one more step: as one run of three steps."""
@@ -200,9 +201,14 @@ class Runner:
         files: Files,
         run: Callable[[Path], Awaitable[Result]],
     ) -> Result:
-        """Run something with a copy of a trained run, once for each distinct program and trained run."""
+        """Run something with a copy of a trained run, once for each distinct program and settings.
+
+        Runs whose weights differ in nothing but their numbers stand for each other.
+        """
         settings = (trained.run / "config.yaml").read_text()
-        key = key_of(files, stage, settings, trained.facts)
+        model = key_of({}, settings, inside.shapes(trained.facts["best.pt"]))
+        trained = self.models.setdefault(model, trained)
+        key = key_of(files, stage, model)
 
         async def prepared() -> Result:
             folder = write(project, self.folder / f"{stage}-{key}")
