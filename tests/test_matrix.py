@@ -18,7 +18,6 @@ from tests.matrix.session import Session
 from tests.projects import CATALOGUE, SOAK
 
 ALL = plan.legal(CATALOGUE)
-SLOW_DISK_S = 1.0
 
 
 def failing(session: Session) -> set[str]:
@@ -32,11 +31,11 @@ def mistake(mutation: Mutation) -> ParameterSet:
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("mutation", map(mistake, MUTATIONS))
+@pytest.mark.parametrize("mutation", [mistake(mutation) for mutation in MUTATIONS])
 def test_a_mistake_fails_where_it_shows_and_nowhere_else(mutation: Mutation, tmp_path: Path) -> None:
     (tmp_path / "template").mkdir()
     root = mutation.apply(tmp_path / "template")
-    session = Session(list(mutation.over), tmp_path / "work", root=root, slow_disk_s=SLOW_DISK_S)
+    session = Session(list(mutation.over), tmp_path / "work", root=root, slow_disk_s=mutation.slow_disk_s)
     asyncio.run(session.run(0))
     expected = {plan.named(answers) for answers in mutation.over if mutation.bites(answers)}
     assert failing(session) == expected, session.report.complaints()

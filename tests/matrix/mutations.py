@@ -39,6 +39,7 @@ class Mutation:
     over: Sequence[Answers]  # combinations that are tried
     bites: Bites
     quick: bool = False
+    slow_disk_s: float = 0.02  # that the first of several processes waits for each file
 
     def apply(self, folder: Path) -> Path:
         """Copy the template, with the mistake; return where it is."""
@@ -113,6 +114,7 @@ MUTATIONS = (
         "",
         TOGETHER,
         has(framework="ignite", strategy="ddp"),
+        slow_disk_s=1.0,
     ),
     Mutation(
         "Ignite does not close TensorBoard",
