@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from mlscaffold import __version__
 from tests.command import mlscaffold
 from tests.releases import Environment, clean_settings, commit, git, run, uv
 
@@ -18,8 +19,9 @@ ANSWERS_FILE = "{{ _copier_conf.answers_file }}.jinja"
 
 @pytest.fixture
 def kit(tmp_path: Path) -> Path:
-    """What `mlscaffold kit new` writes."""
+    """What `mlscaffold kit new` writes, for the releases that tests make, too."""
     assert mlscaffold("kit", "new", "acme", cwd=tmp_path).code == 0
+    edit(tmp_path / "acme/kit.yml", f">={__version__}", ">=0.1")
     return tmp_path / "acme"
 
 
