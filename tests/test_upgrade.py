@@ -1,4 +1,4 @@
-"""The package as it was released, and as it is now: a project of the one, edited, meets the other."""
+"""The package as it was first released, and as it is now: a project of the one, edited, meets the other."""
 
 import tarfile
 from io import BytesIO
@@ -10,9 +10,9 @@ from packaging.version import Version
 
 from mlscaffold.source import BUNDLE, releases
 from tests.projects import FRAMEWORKS
-from tests.releases import ROOT, build, commit, copy_files, git, install, upgrade
+from tests.releases import ROOT, build, commit, copy_files, git, install, make_release, upgrade
 
-FIRST = "v0.1.0"
+FIRST, NOW = "v0.1.0", "99.0.0"
 MINE = "\n\ndef mine() -> None:\n    pass\n"
 
 
@@ -32,6 +32,16 @@ def sources_of(tag: str, folder: Path) -> Path:
 
 def output(*arguments: str) -> bytes:
     return run_raw(["git", *arguments], cwd=ROOT, check=True, capture_output=True).stdout
+
+
+def sources_of_now(folder: Path) -> Path:
+    """Copy this repository's files, and release them."""
+    sources = copy_files(folder / "sources")
+    (sources / "CHANGELOG.md").write_text(f"## [{NOW}]\n\nNow.\n", encoding="utf-8")
+    git(sources, "init", "--quiet")
+    commit(sources)
+    make_release(sources, NOW)
+    return sources
 
 
 def edit(project: Path) -> None:
@@ -57,15 +67,14 @@ def test_copier_and_our_update_bring_the_newest_release_and_keep_the_edits(tmp_p
         commit(tmp_path / framework / "digits")
         git(tmp_path / framework, "clone", "--quiet", "digits", "clone")
 
-    upgrade(environment, build(copy_files(tmp_path / "new/sources")))
+    upgrade(environment, build(sources_of_now(tmp_path / "new")))
 
-    newest = max(releases(BUNDLE), key=Version)
     for framework in FRAMEWORKS:
         project, clone = tmp_path / framework / "digits", tmp_path / framework / "clone"
         environment.run("copier", "update", cwd=project)
         environment.run("mlscaffold", "update", "--yes", cwd=clone)
         expected = tmp_path / framework / "fresh/digits"
-        copy = ("copier", "copy", "--quiet", "--defaults", "--vcs-ref", newest)
+        copy = ("copier", "copy", "--quiet", "--defaults", "--vcs-ref", f"v{NOW}")
         answers = ("--data-file", project / ".copier-answers.yml")
         environment.run(*copy, *answers, "git+mlscaffold::default", expected, cwd=tmp_path)
         edit(expected)
