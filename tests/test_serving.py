@@ -9,7 +9,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -148,16 +148,19 @@ def test_nothing_that_the_api_description_allows_or_forbids_makes_the_service_fa
         assert live.ask("/readyz")[0] == 200
 
 
-async def hammer(port: int, content: bytes, clients: int, enough: Callable[[], bool]) -> list[Answer]:
+async def hammer(
+    port: int, content: bytes, clients: int, enough: Callable[[], bool], may_break: bool = False
+) -> list[Answer]:
     """Let clients ask one request after another until it is enough, or the service sends them elsewhere."""
 
     async def client() -> list[Answer]:
         connection = await connect(port)
         answers = []
-        while not enough():
-            answers.append(await connection.ask("/predict", content))
-            if answers[-1].headers.get("connection") == "close":
-                break
+        with suppress(ConnectionError, asyncio.IncompleteReadError) if may_break else nullcontext():
+            while not enough():
+                answers.append(await connection.ask("/predict", content))
+                if answers[-1].headers.get("connection") == "close":
+                    break
         connection.writer.close()
         return answers
 
@@ -232,6 +235,31 @@ def test_a_service_that_is_told_to_end_loses_no_request(fast: Project) -> None:
             answers = asyncio.run(scenario())
             assert {answer.status for answer in answers} == {200}
             assert live.process.wait(60) == 0
+
+
+def test_litserve_turns_away_what_is_too_much_or_too_late_and_ends_when_told(project: GetProject) -> None:
+    """Those it has no answer for at its end lose their connection, as its project tells."""
+    content, lit = body(np.zeros((64, 1, 8, 8), int).tolist()), project(FRAMEWORKS[0], "litserve")
+    with serving(lit, run_of(lit), "--max_queue", 16, "--deadline_s", 0.05) as live:
+        end = time.monotonic() + times(3, 60)
+        answers = asyncio.run(hammer(live.port, content, 40, lambda: time.monotonic() > end))
+        statuses = Counter(answer.status for answer in answers)
+        assert set(statuses) <= SETTLED, statuses
+        assert set(statuses) >= {200, 429, 504}, statuses
+        assert all("retry-after" in answer.headers for answer in answers if answer.status == 429)
+        assert live.ask("/livez")[0] == 200
+
+        async def scenario() -> list[Answer]:
+            one = body(np.zeros((1, 1, 8, 8), int).tolist())
+            clients = asyncio.create_task(hammer(live.port, one, 4, lambda: False, may_break=True))
+            await asyncio.sleep(0.5)
+            live.process.send_signal(signal.SIGTERM)
+            return await clients
+
+        answers = asyncio.run(scenario())
+        assert {answer.status for answer in answers} >= {200}
+        assert {answer.status for answer in answers} <= SETTLED
+        assert live.process.wait(60) == 0
 
 
 def with_bias(project: Project, label: int, name: str) -> Path:

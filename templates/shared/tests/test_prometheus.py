@@ -91,6 +91,26 @@ def test_a_run_goes_on_when_nothing_takes_its_metrics(small, quick, tmp_path, mo
     assert "METRICS_FILE=" in said
 
 
+@pytest.mark.parametrize("answer", [None, 503], ids=["nobody", "refusal"])
+def test_a_run_goes_on_when_its_gateway_refuses(answer, small, quick, monkeypatch, capsys):
+    class Gateway(BaseHTTPRequestHandler):
+        def do_POST(self):
+            self.send_error(answer)
+
+        def log_message(self, *args):
+            pass
+
+    port = free_port()
+    monkeypatch.setenv("PUSHGATEWAY_URL", f"http://127.0.0.1:{port}")
+    with HTTPServer(("127.0.0.1", port), Gateway, bind_and_activate=bool(answer)) as server:
+        if answer:
+            Thread(target=server.serve_forever, daemon=True).start()
+        assert run(replace(small, epochs=1)) > 0
+        if answer:
+            server.shutdown()
+    assert f"PUSHGATEWAY_URL=http://127.0.0.1:{port}: no metrics there" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("address", ["nonsense", "127.0.0.1:99999", "nowhere.invalid:80", ""])
 def test_an_address_that_is_none_is_no_reason_to_stop(small, tmp_path, address, monkeypatch, capsys):
     monkeypatch.setenv("METRICS_ADDRESS", address)

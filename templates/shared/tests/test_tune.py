@@ -1,5 +1,6 @@
 import os
 import sys
+import time
 from collections import Counter
 from copy import deepcopy
 
@@ -15,6 +16,7 @@ from optuna.trial import TrialState
 from my_project import study, train, tune
 from my_project.config import Config, UserError
 from my_project.leases import MOST_STARTS, Leases
+from my_project.worker import Worker
 
 FEW = ["--trials", "3", "--epochs", "2", "--log_every", "5", "--num_threads", "1", "--precision", "fp32"]
 
@@ -158,6 +160,7 @@ def test_a_trial_that_is_lost_again_and_again_has_failed(storage):
     ("url", "remedy"),
     [
         ("redis://127.0.0.1:9", "see that its server runs|pip install"),
+        ("postgresql://me:secret@127.0.0.1:9/x", "see that its server runs|pip install"),
         ("sqlite:////no/such/folder/x.db", "Give a file"),
         ("nonsense://me:secret@host/x", "Give a file"),
     ],
@@ -168,6 +171,31 @@ def test_a_storage_that_cannot_be_used_is_named_with_the_remedy(url, remedy, tmp
         tune.main()
     assert "secret" not in str(end.value)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_driver_that_is_missing_is_named_with_what_installs_it(tmp_path, command_line, monkeypatch):
+    class Missing:
+        def find_spec(self, name, path=None, target=None):
+            if name == "psycopg":
+                raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+    monkeypatch.delitem(sys.modules, "psycopg", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Missing(), *sys.meta_path])
+    command_line(*FEW, "--storage", "postgresql://me:secret@127.0.0.1:9/x", "--out_dir", tmp_path / "default")
+    with pytest.raises(SystemExit, match=r"driver is missing. pip install '.\[postgresql\]'") as end:
+        tune.main()
+    assert "secret" not in str(end.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_no_trial_begins_after_the_timeout(tmp_path, command_line):
+    command_line(*FEW, "--timeout", 0.001, "--out_dir", tmp_path / "default")
+    cfg, search = study.read_command()
+    storage = study.create_study(cfg, search)
+    one = Worker(cfg, search)
+    time.sleep(0.01)
+    assert one.next() is None
+    assert {trial.state for trial in storage.get_all_trials(0)} == {TrialState.WAITING}
 
 
 def test_numbers_that_mean_nothing_are_refused(command_line):
