@@ -237,10 +237,18 @@ def test_a_service_that_is_told_to_end_loses_no_request(fast: Project) -> None:
             assert live.process.wait(60) == 0
 
 
-def test_litserve_turns_away_what_is_too_much_or_too_late_and_ends_when_told(project: GetProject) -> None:
+def test_litserve_turns_away_what_is_too_much_or_too_late_and_ends_when_told(
+    project: GetProject, tmp_path: Path
+) -> None:
     """Those it has no answer for at its end lose their connection, as its project tells."""
-    content, lit = body(np.zeros((64, 1, 8, 8), int).tolist()), project(FRAMEWORKS[0], "litserve")
-    with serving(lit, run_of(lit), "--max_queue", 16, "--deadline_s", 0.05) as live:
+    slow = Project(tmp_path / "slow", "my_project")
+    shutil.copytree(project(FRAMEWORKS[0], "litserve").folder, slow.folder)
+    service = slow.folder / "src/my_project/serving/service.py"
+    call = "        return self.model.run(images)\n"
+    assert call in service.read_text()
+    service.write_text(service.read_text().replace(call, f"        __import__('time').sleep(0.05)\n{call}"))
+    content = body(np.zeros((1, 1, 8, 8), int).tolist())
+    with serving(slow, run_of(slow), "--max_queue", 16, "--deadline_s", 0.3) as live:
         end = time.monotonic() + times(3, 60)
         answers = asyncio.run(hammer(live.port, content, 40, lambda: time.monotonic() > end))
         statuses = Counter(answer.status for answer in answers)
@@ -250,15 +258,12 @@ def test_litserve_turns_away_what_is_too_much_or_too_late_and_ends_when_told(pro
         assert live.ask("/livez")[0] == 200
 
         async def scenario() -> list[Answer]:
-            one = body(np.zeros((1, 1, 8, 8), int).tolist())
-            clients = asyncio.create_task(hammer(live.port, one, 4, lambda: False, may_break=True))
+            clients = asyncio.create_task(hammer(live.port, content, 4, lambda: False, may_break=True))
             await asyncio.sleep(0.5)
             live.process.send_signal(signal.SIGTERM)
             return await clients
 
-        answers = asyncio.run(scenario())
-        assert {answer.status for answer in answers} >= {200}
-        assert {answer.status for answer in answers} <= SETTLED
+        assert {answer.status for answer in asyncio.run(scenario())} <= SETTLED
         assert live.process.wait(60) == 0
 
 

@@ -168,7 +168,7 @@ def storage_errors(url: str) -> Iterator[None]:
     try:
         yield
     except ImportError as error:
-        name = error.name or str(error).partition("'")[2].partition("'")[0]
+        name = getattr(error.__cause__ or error, "name", None) or "it"  # Optuna's own error tells no name
         wanted = f"'.[{EXTRAS[name]}]'" if name in EXTRAS else name
         raise UserError(f"storage={shown}: its driver is missing. pip install {wanted}") from None
     except Exception as error:  # of Redis, SQLAlchemy, a driver or the file system
