@@ -33,6 +33,9 @@ class Reader(Protocol):
 
     def pictures(self) -> Pictures: ...
 
+    def unended(self) -> str:
+        """What is open of a run that ended well."""
+
 
 def pixels(file: Path | io.BytesIO) -> NDArray[np.uint8]:
     with Image.open(file) as image:
@@ -63,6 +66,9 @@ class TensorBoard:
             for name in self.events.Tags()["images"]
         }
 
+    def unended(self) -> str:
+        return ""  # a file of events has no end
+
 
 class MLflow:
     """Through its client; its parameters are text."""
@@ -91,6 +97,9 @@ class MLflow:
             name.removesuffix(".png"): pixels(Path(self.client.download_artifacts(run_id, name)))
             for name in names
         }
+
+    def unended(self) -> str:
+        return "" if self.status == "FINISHED" else f"a run that is {self.status}"
 
 
 class Wandb:
@@ -135,6 +144,10 @@ class Wandb:
             for name, value in row.items()
             if name.endswith(ending)
         }
+
+    def unended(self) -> str:
+        codes = self.exit_codes
+        return "" if codes == [0] * len(self.folders) else f"the exit codes {codes}"
 
 
 def wandb_records(content: bytes) -> Iterator[Any]:

@@ -41,6 +41,11 @@ def test_a_mistake_fails_where_it_shows_and_nowhere_else(mutation: Mutation, tmp
     assert failing(session) == expected, session.report.complaints()
 
 
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.name)
+def test_a_recorded_mistake_fits_the_template_of_today(mutation: Mutation, tmp_path: Path) -> None:
+    mutation.apply(tmp_path)
+
+
 def test_there_are_recorded_mistakes_enough() -> None:
     assert len({mutation.name for mutation in MUTATIONS}) == len(MUTATIONS) >= 8
 

@@ -22,6 +22,7 @@ def among(**axes: Sequence[Answer]) -> list[Answers]:
 FRAMEWORKS = ("lightning", "ignite")
 TRAINING = among(framework=FRAMEWORKS, strategy=("single", "ddp"), precision=("fp32", "fp16"))
 TOGETHER = among(framework=FRAMEWORKS, strategy=("single", "ddp", "fsdp"))
+ALONE = among(framework=FRAMEWORKS, strategy=("single",))
 LOGGING = among(
     framework=FRAMEWORKS, strategy=("single",), loggers=([], ["tensorboard"], ["mlflow"], ["wandb"])
 )
@@ -117,12 +118,28 @@ MUTATIONS = (
         slow_disk_s=1.0,
     ),
     Mutation(
-        "Ignite does not close TensorBoard",
+        "Ignite does not end MLflow's run",  # what TensorBoard leaves open Python closes with the process
         "ignite/loggers.py",
-        "        self.logger.close()",
-        "        pass",
+        "self.client.set_terminated(self.run_id, mlflow_run.ending(failed))",
+        "pass",
         LOGGING,
-        has(framework="ignite", loggers=["tensorboard"]),
+        has(framework="ignite", loggers=["mlflow"]),
+    ),
+    Mutation(
+        "Ignite does not save the average of the weights",
+        "ignite/train.py",
+        ', "average": training.average',
+        "",
+        ALONE,
+        has(framework="ignite"),
+    ),
+    Mutation(
+        "nobody looks at a checkpoint's seal",
+        "shared/storage.py",
+        'if seal != (_seal(manifest) if manifest["schema"] > 1 else None)',
+        "if False",
+        ALONE,
+        lambda _: True,
     ),
     Mutation(
         "what is watched is never measured",

@@ -58,6 +58,7 @@ class Runner:
         first = await self.start(project, key, STOPPED_AFTER, scale=inside.OTHER_SCALE)
         run = self.folder / key / RUN
         settings = (run / "config.yaml").read_text()
+        await self.pool(inside.forge_checkpoint, run)
         then = await self.start(project, key, ENDS_WITH, "--resume", "auto")
         expect_restored(project, first, then)
         [facts] = await self.pool(inside.facts, run)
@@ -83,7 +84,15 @@ class Runner:
         if self.pool.device == "cuda" and ranks > self.num_gpus:
             raise NotRunError(f"needs {ranks} GPUs")
         arguments = ["--epochs", "3", "--max_steps", str(steps), "--log_every", "1", "--num_threads", "1"]
-        arguments += ["--model.width", "8", "--data.batch_size", str(SAMPLES // (ranks or 1)), *more]
+        arguments += [
+            "--model.width",
+            "8",
+            "--ema_decay",
+            "0.5",
+            "--data.batch_size",
+            str(SAMPLES // (ranks or 1)),
+            *more,
+        ]
         seen: list[inside.Observed] = await self.pool(
             inside.train,
             arguments,

@@ -54,8 +54,7 @@ class Session:
         begin = time.monotonic()
         [gpus] = await self.pool(inside.num_gpus)
         self.report.import_seconds = time.monotonic() - begin
-        await asyncio.gather(self.generate(), self.check())
-        await self.run(gpus)
+        await asyncio.gather(self.generate(), self.check(), self.run(gpus))
         if self.whole:
             await self.start_cold()
         self.report.seconds = time.monotonic() - begin
