@@ -66,7 +66,6 @@ MUTATIONS = (
         "",
         TRAINING,
         has(framework="ignite", precision="fp16"),
-        quick=True,
     ),
     Mutation(
         "Lightning does not save the gradient scaler",
@@ -132,6 +131,7 @@ MUTATIONS = (
         "",
         ALONE,
         has(framework="ignite"),
+        quick=True,
     ),
     Mutation(
         "nobody looks at a checkpoint's seal",
@@ -140,6 +140,7 @@ MUTATIONS = (
         "if False",
         ALONE,
         lambda _: True,
+        quick=True,
     ),
     Mutation(
         "what is watched is never measured",
