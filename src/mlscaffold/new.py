@@ -7,6 +7,7 @@ import textwrap
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from shutil import get_terminal_size
 from typing import TYPE_CHECKING
 
 from mlscaffold import environment, target
@@ -22,7 +23,7 @@ from mlscaffold.terminal import can_ask
 if TYPE_CHECKING:
     from mlscaffold.kits import Kit
 
-WIDTH = 100  # characters of a line that lists files
+WIDTH = 100  # most characters of a line that lists files
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,12 +183,13 @@ def _overview(files: Iterable[str]) -> list[str]:
         folder, _, file = name.rpartition("/")
         folders.setdefault(f"{folder}/" if folder else "./", []).append(file)
     width = max(map(len, folders)) + 4
+    most = min(WIDTH, get_terminal_size((WIDTH, 0)).columns)
     return [
         line
         for folder in sorted(folders)
         for line in textwrap.wrap(
             "  ".join(folders[folder]),
-            WIDTH,
+            most,
             initial_indent=f"  {folder}".ljust(width),
             subsequent_indent=" " * width,
             break_long_words=False,
