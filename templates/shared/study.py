@@ -1,5 +1,6 @@
 """A search: what it was asked for, the storage that its trials are in, and what they are compared by."""
 
+import json
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -103,7 +104,29 @@ def open_storage(url: str) -> BaseStorage:
         wait = WAIT_S.get(scheme.partition("+")[0], {})
         return RDBStorage(url, engine_kwargs={"connect_args": wait, "pool_pre_ping": True})
     Path(url).parent.mkdir(parents=True, exist_ok=True)
-    return JournalStorage(JournalFileBackend(url, JournalFileOpenLock(url)))
+    return JournalStorage(Journal(url))
+
+
+class Journal(JournalFileBackend):
+    """Optuna's journal in a file. It waits for the disk when a trial has ended, not at each of its values.
+
+    All processes see what one has written, on the disk or not. If the machine is lost with the last lines,
+    the trial that they tell of goes on from its checkpoint.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path, self.lock = Path(path), JournalFileOpenLock(path)
+        super().__init__(path, self.lock)
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        if any("datetime_complete" in log for log in logs):
+            return super().append_logs(logs)
+        self.lock.acquire()
+        try:
+            with self.path.open("ab") as file:
+                file.write("".join(f"{json.dumps(log, separators=(',', ':'))}\n" for log in logs).encode())
+        finally:
+            self.lock.release()
 
 
 def create_study(cfg: Config, search: Search) -> BaseStorage:

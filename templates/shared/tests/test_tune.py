@@ -11,6 +11,8 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from my_project import study, train, tune
@@ -106,6 +108,14 @@ def test_a_trial_gets_a_value_for_each_name_of_the_space(monkeypatch):
     cfg = study.suggest(optuna.create_study().ask(), Config())
     assert cfg.epochs == 7
     assert all(cfg.flat()[name] != Config().flat()[name] for name in ("optim.lr", "model.dropout"))
+
+
+def test_other_processes_and_optuna_itself_see_at_once_what_is_written(tmp_path, storage):
+    add_trials(storage, 1)
+    leases(storage, "a").take(leases(storage, "a").trials(1))
+    backend = JournalFileBackend(str(tmp_path / "journal.log"))
+    [trial] = JournalStorage(backend).get_all_trials(0)
+    assert (trial.state, trial.user_attrs["lease"]) == (TrialState.RUNNING, "a 0")
 
 
 def test_each_trial_is_taken_by_one_worker(storage):
