@@ -27,7 +27,7 @@ def test_a_run_of_release_0_1_0_goes_on_with_the_numbers_it_would_have_had(
     )
     assert (old / "metrics.csv").read_text() == (old / "whole.csv").read_text()
     manifest = (old / "checkpoints/step-00000015.json").read_text()
-    assert '"schema": 2' in manifest
+    assert '"schema": 3' in manifest
 
 
 @by_framework(26)

@@ -5,8 +5,7 @@ from contextlib import nullcontext
 import torch
 from ignite import distributed as idist
 from ignite.engine import Engine, EventEnum, Events
-from torch import nn
-from torch.nn.utils import clip_grad_norm_
+from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from . import objective
@@ -14,7 +13,7 @@ from .config import Config
 from .data import Batch
 from .metrics import MeanLoss, attach_metrics
 from .model import Net
-from .optim import WeightAverage, build_optimizer, build_schedule
+from .optim import Guard, WeightAverage, build_optimizer, build_schedule
 from .parallel import distribute, distribute_optimizer, no_sync
 from .seeding import seed_step
 
@@ -36,18 +35,18 @@ class Training:
         self.average = WeightAverage(net, self.optimizer, cfg.ema_decay)
         self.schedule = build_schedule(self.optimizer, cfg.optim, total_steps)
         self.scaler = torch.amp.GradScaler(idist.device().type, enabled=cfg.precision == "fp16")
+        self.guard = Guard(self.optimizer, cfg.optim.grad_clip, self.scaler)
         self.loss = MeanLoss()  # since the last point of the curves
-        self.parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-        self.grad_clip = cfg.optim.grad_clip
+        self.losses: list[Tensor] = []  # of batches since the last step
 
-    def update(self) -> None:
+    def update(self, step: int) -> None:
         """One optimizer step with the gradients that have been collected."""
-        self.scaler.unscale_(self.optimizer)
-        if self.grad_clip:
-            clip_grad_norm_(self.parameters, self.grad_clip)
+        self.guard.clip(step)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad()
+        while self.losses:
+            self.loss.update(self.losses.pop(0))
         if not isinstance(self.schedule, ReduceLROnPlateau):
             self.schedule.step()
 
@@ -65,9 +64,9 @@ def build_trainer(training: Training, cfg: Config) -> Engine:
             with autocast(cfg):
                 loss = objective.loss(training.model(images), labels, cfg.optim.label_smoothing)
             training.scaler.scale(loss / cfg.optim.accumulate).backward()
-        training.loss.update(loss.detach())
+        training.losses.append(loss.detach())
         if updates:
-            training.update()
+            training.update(num_steps(engine) + 1)
             engine.state.step += 1  # type: ignore[attr-defined]
             engine.fire_event(StepEvents.STEP_COMPLETED)
 

@@ -69,7 +69,7 @@ def fit(
 ) -> None:
     """Train and validate until the goal is reached."""
     with Stop(cfg, len(loaders[0])) as stop:
-        trainer, state = assemble(net, images, loaders, loggers, cfg, report)
+        trainer, state = assemble(net, images, loaders, loggers, cfg, stop, report)
         attach_checkpoints(trainer, state, cfg, stop)
         attach_max_steps(trainer, cfg.max_steps)
         if saved:
@@ -79,11 +79,18 @@ def fit(
 
 
 def assemble(
-    net: Net, images: Images, loaders: Loaders, loggers: list[Sink], cfg: Config, report: Report | None
+    net: Net,
+    images: Images,
+    loaders: Loaders,
+    loggers: list[Sink],
+    cfg: Config,
+    stop: Stop,
+    report: Report | None,
 ) -> tuple[Engine, dict[str, Any]]:
     """The trainer with all that happens around its steps, and the state that its checkpoints hold."""
     train_loader, val_loader = loaders
     training = Training(net, cfg, total_steps(cfg, len(train_loader)))
+    stop.guard = training.guard
     trainer = build_trainer(training, cfg)
     evaluator = build_evaluator(net, cfg, len(images.classes))
     best = Best(cfg, images)

@@ -70,6 +70,8 @@ class StopOnSignal(pl.Callback):
         self.stop, self.folder = stop, folder
 
     def on_train_start(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
+        assert isinstance(task, Task)
+        self.stop.guard = task.guard
         self.stop.listen()  # again, as Lightning has its own handlers by now
         self.last_step = trainer.global_step
 

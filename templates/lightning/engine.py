@@ -14,7 +14,7 @@ from .config import Config
 from .data import Batch
 from .metrics import MeanLoss, Validation
 from .model import Net
-from .optim import WeightAverage, build_optimizer, build_schedule
+from .optim import Guard, WeightAverage, build_optimizer, build_schedule
 from .parallel import distribute
 from .processes import rank
 from .seeding import seed_step
@@ -29,7 +29,8 @@ class Task(pl.LightningModule):
     def __init__(self, net: Net, cfg: Config, num_classes: int, total_steps: int) -> None:
         super().__init__()
         self.net, self.cfg, self.total_steps = net, cfg, total_steps
-        self.train_loss = MeanLoss()
+        self.train_loss = MeanLoss()  # since the last point of the curves
+        self.losses: list[Tensor] = []  # of batches since the last step
         self.validation = Validation(num_classes)
         self.resumed_average: dict[str, Any] = {}
 
@@ -46,8 +47,13 @@ class Task(pl.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         images, labels = batch
         loss = objective.loss(self.net(images), labels, self.cfg.optim.label_smoothing)
-        self.train_loss.update(loss.detach())
+        self.losses.append(loss.detach())
         return loss
+
+    def configure_gradient_clipping(self, *args: Any, **kwargs: Any) -> None:
+        self.guard.clip(self.trainer.global_step + 1)
+        while self.losses:
+            self.train_loss.update(self.losses.pop(0))
 
     def on_train_batch_end(self, *args: Any) -> None:
         if self.trainer.global_step == self.cfg.max_steps:
@@ -66,6 +72,8 @@ class Task(pl.LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         optimizer = build_optimizer(self.net, self.cfg)
         self.average = WeightAverage(self.net, optimizer, self.cfg.ema_decay)
+        scaler = getattr(self.trainer.precision_plugin, "scaler", None)
+        self.guard = Guard(optimizer, self.cfg.optim.grad_clip, scaler or torch.amp.GradScaler(enabled=False))
         schedule = build_schedule(optimizer, self.cfg.optim, self.total_steps)
         interval = "epoch" if isinstance(schedule, ReduceLROnPlateau) else "step"
         return {

@@ -101,7 +101,6 @@ def build_trainer(cfg: Config, loggers: list[Logger], callbacks: list[pl.Callbac
         **placement(),
         plugins=[build_precision(cfg), Files()],
         max_epochs=cfg.epochs,
-        gradient_clip_val=cfg.optim.grad_clip,
         accumulate_grad_batches=cfg.optim.accumulate,
         callbacks=callbacks,
         logger=loggers,

@@ -9,7 +9,7 @@ from typing import Any
 
 from .config import UserError
 
-SCHEMA = 2  # of what is saved now; manifests and best.json say with which one their file was
+SCHEMA = 3  # of what is saved now; manifests and best.json say with which one their file was
 
 State = dict[str, Any]
 Migrations = dict[int, Callable[[State], State]]
@@ -20,7 +20,15 @@ def _add_loss_and_average(state: State) -> State:
     return state | {"train_loss": {"total": 0.0, "weight": 0.0}, "average": {}}
 
 
-CHECKPOINTS: Migrations = {1: _add_loss_and_average}
+def _fuse(state: State) -> State:
+    """Up to schema 2 only float32 had a fused optimizer."""
+    optimizers = [state["optimizer"]] if "optimizer" in state else state["optimizer_states"]
+    for group in [group for optimizer in optimizers for group in optimizer["param_groups"]]:
+        group |= {"fused": True, "foreach": None}
+    return state
+
+
+CHECKPOINTS: Migrations = {1: _add_loss_and_average, 2: _fuse}
 WEIGHTS: Migrations = {}  # of best.pt: rename a parameter here when its module gets another name
 
 

@@ -7,9 +7,10 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.amp import GradScaler
+from torch.nn.utils import clip_grad_norm_
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR, ReduceLROnPlateau
-from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from .config import Config, OptimConfig
 
@@ -33,8 +34,7 @@ def build_optimizer(model: nn.Module, cfg: Config) -> Optimizer:
         {"params": decayed, "weight_decay": cfg.optim.weight_decay},
         {"params": others, "weight_decay": 0.0},
     ]
-    fused = cfg.precision == "fp32"  # the others clip gradients in ways that a fused update does not go with
-    return AdamW(groups, lr=cfg.optim.lr, fused=fused)
+    return AdamW(groups, lr=cfg.optim.lr, fused=True)  # `Guard` needs a fused update
 
 
 def build_schedule(optimizer: Optimizer, cfg: OptimConfig, total_steps: int) -> LRScheduler:
@@ -54,23 +54,53 @@ def build_schedule(optimizer: Optimizer, cfg: OptimConfig, total_steps: int) -> 
     return LambdaLR(optimizer, scale)
 
 
+class Guard:
+    """Clips gradients, and lets none that is not finite change the weights, their average or AdamW's state.
+
+    The optimizer skips such a step on the device, so that no step waits for one. In float16 a few are normal:
+    after each the scaler takes a smaller factor, until the gradients fit.
+    """
+
+    def __init__(self, optimizer: Optimizer, max_norm: float, scaler: GradScaler) -> None:
+        self.optimizer, self.scaler, self.max_norm = optimizer, scaler, max_norm or math.inf
+        self.weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+        self.first = torch.full((), math.inf, device=self.weights[0].device)  # step that was skipped
+
+    def clip(self, step: int) -> None:
+        """Make the gradients of a step ready for the optimizer."""
+        self.scaler.unscale_(self.optimizer)
+        norm = clip_grad_norm_(self.weights, self.max_norm)  # of all processes, so all of them skip
+        finite = (norm.full_tensor() if hasattr(norm, "full_tensor") else norm).isfinite()
+        self.optimizer.found_inf = 1 - finite.float()  # type: ignore[attr-defined]  # read by fused updates
+        before = math.inf if self.scaler.is_enabled() else self.first
+        self.first = torch.where(finite, before, self.first.clamp(max=step))
+
+    def failed_step(self) -> int:
+        """The first step that was skipped and should not have been, or 0. This waits for the device."""
+        first = float(self.first)
+        return int(first) if first < math.inf and self.scaler.get_scale() <= 1 else 0
+
+
 class WeightAverage:
     """The exponential moving average of a network's weights (EMA), which takes their place in a validation.
 
-    It follows the optimizer, in one call a step that reads nothing from the device (torch's `AveragedModel`
-    asks for its counter in each), and works with sharded weights. With a decay of 0 it does nothing.
+    It follows the optimizer, but for steps that `Guard` skips; it reads nothing from the device (torch's
+    `AveragedModel` asks for its counter in each step), and works with sharded weights. With a decay of 0 it
+    does nothing.
     """
 
     def __init__(self, net: nn.Module, optimizer: Optimizer, decay: float) -> None:
-        self.net = net
+        self.net, self.optimizer, self.decay = net, optimizer, decay
         self.weights = list(net.parameters()) if decay else []
         self.averages = [weight.detach().clone() for weight in self.weights]
-        self.blend = get_ema_multi_avg_fn(decay)
         if decay:
             optimizer.register_step_post_hook(self._follow)
 
+    @torch.no_grad()
     def _follow(self, *step: Any) -> None:
-        self.blend(self.averages, self.weights, 0)
+        moves = torch._foreach_sub(self.weights, self.averages)
+        torch._foreach_mul_(moves, (1 - self.decay) * (1 - self.optimizer.found_inf))  # type: ignore[attr-defined]
+        torch._foreach_add_(self.averages, moves)
 
     @contextmanager
     def applied(self) -> Iterator[None]:

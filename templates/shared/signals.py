@@ -1,4 +1,4 @@
-"""A signal ends a run after the step it comes in: its state is saved, and its exit code tells the signal."""
+"""What ends a run before its goal, with its state saved: a signal, which its exit code tells, or an error."""
 
 import logging
 import signal
@@ -6,8 +6,8 @@ import threading
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-from .config import Config
-from .optim import steps_per_epoch, total_steps
+from .config import Config, UserError
+from .optim import Guard, steps_per_epoch, total_steps
 from .processes import Agreement
 
 CODES = {"SIGTERM": 143, "SIGINT": 130, "SIGUSR1": 75}  # 75 asks a scheduler to start the run again
@@ -16,9 +16,15 @@ SIGNALS = {getattr(signal, name): code for name, code in CODES.items() if hasatt
 
 
 class Stop:
-    """Asked for by a signal to any process; all processes learn of it after the same step, and end there."""
+    """Asked for by a signal to any process; all processes learn of it after the same step, and end there.
+
+    They end as well when `guard` has skipped a step, at the next point of the curves.
+    """
+
+    guard: Guard  # as soon as there is an optimizer
 
     def __init__(self, cfg: Config, num_batches: int) -> None:
+        self.log_every = cfg.log_every
         self.steps_per_epoch, self.goal = steps_per_epoch(cfg, num_batches), total_steps(cfg, num_batches)
         self.code = 0  # of the signal that this process got
         self.handlers: dict[int, Any] = {}  # as they were
@@ -49,12 +55,22 @@ class Stop:
     def due(self, step: int) -> bool:
         """Whether to save and end after this step; after an epoch's last, its validation comes first."""
         asked = self.agreement.reach(self.code) != 0
-        return asked and step % self.steps_per_epoch != 0 and step != self.goal
+        asked |= step % self.log_every == 0 and self.guard.failed_step() > 0
+        return asked and self.within_epoch(step)
+
+    def within_epoch(self, step: int) -> bool:
+        return step % self.steps_per_epoch != 0 and step != self.goal
 
     def end(self) -> None:
-        """End here if a signal asks for it; the state is saved."""
+        """End here if there is a reason to; the state is saved."""
         reach = self.agreement.reach
-        if code := reach(self.code) or reach(self.code):  # the second answers what was asked at the first
+        code = reach(self.code) or reach(self.code)  # the second answers what was asked at the first
+        if step := self.guard.failed_step():
+            raise UserError(
+                f"step {step}: its gradient was not finite, so the step was left out. --resume auto goes on"
+                " behind it; if that happens again, try a lower --optim.lr, or look for bad samples."
+            )
+        if code:
             LOG.warning("A signal ends this run. It goes on with --resume auto.")
             raise SystemExit(code)
 
