@@ -18,7 +18,7 @@ LIBRARY = "pytorch-ignite"
 
 
 def attach_checkpoints(trainer: Engine, state: dict[str, Any], cfg: Config, stop: Stop) -> None:
-    """Save the complete state, after each epoch and where a signal ends one."""
+    """Save the complete state, after each epoch and where a signal or an error ends one."""
 
     def save(checkpoint: Mapping[str, Any], filename: str, *args: Any) -> None:
         if idist.get_rank() == 0:
@@ -33,6 +33,15 @@ def attach_checkpoints(trainer: Engine, state: dict[str, Any], cfg: Config, stop
     )
     trainer.add_event_handler(Events.EPOCH_COMPLETED, checkpoint)
     trainer.add_event_handler(Events.EPOCH_COMPLETED, stop.end)
+
+    @trainer.on(Events.EXCEPTION_RAISED)
+    def save_last_step(error: Exception) -> None:
+        epochs, steps = divmod(num_steps(trainer), stop.steps_per_epoch)
+        iteration = epochs * (trainer.state.epoch_length or 0) + steps * cfg.optim.accumulate
+        if stop.salvages(num_steps(trainer), error) and trainer.state.iteration <= iteration + 1:
+            trainer.state.iteration = iteration  # the one that failed counts as not begun
+            checkpoint(trainer)
+        raise error
 
     @trainer.on(StepEvents.STEP_COMPLETED)
     def stop_within_epoch() -> None:

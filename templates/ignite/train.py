@@ -25,7 +25,7 @@ from .parallel import process_group
 from .processes import rank
 from .runs import Best, MetricsFile, Sink, find_checkpoint, finish, finished_score, start
 from .signals import Stop
-from .speed import prepare, profiled
+from .speed import halve_parts, prepare, profiled, recall_parts
 
 Report = Callable[[int, float], None]
 
@@ -37,7 +37,16 @@ def run(cfg: Config, report: Report | None = None) -> float:
     `UserError` before anything is written when the settings, the data or the run's folder do not allow it.
     """
     torch.set_num_threads(cfg.num_threads or torch.get_num_threads())
-    cfg = replace(cfg, num_threads=torch.get_num_threads())
+    cfg = recall_parts(replace(cfg, num_threads=torch.get_num_threads()))
+    try:
+        return train(cfg, report)
+    except torch.OutOfMemoryError as error:
+        cfg = halve_parts(cfg, error)
+    return run(cfg, report)
+
+
+def train(cfg: Config, report: Report | None) -> float:
+    """Train with the memory that there is."""
     images = load_images(cfg.data)
     torch.manual_seed(cfg.seed)
     net = prepare(Net(cfg.model, images.shape[0], len(images.classes)), cfg)

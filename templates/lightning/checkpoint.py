@@ -61,7 +61,7 @@ class KeepBest(pl.Callback):
 
 
 class StopOnSignal(pl.Callback):
-    """Saves the state of a step and ends the run there; Lightning's own handlers are not used.
+    """Saves the state of a step where a signal or an error ends the run; Lightning's handlers are not used.
 
     They wait for other processes, which may not have had the signal, and end a run without a checkpoint.
     """
@@ -73,14 +73,22 @@ class StopOnSignal(pl.Callback):
         assert isinstance(task, Task)
         self.stop.guard = task.guard
         self.stop.listen()  # again, as Lightning has its own handlers by now
-        self.last_step = trainer.global_step
+        self.last_step, self.complete = trainer.global_step, True
 
     def on_train_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:
         step = trainer.global_step
-        if step > self.last_step and self.stop.due(step):
-            trainer.save_checkpoint(self.folder / f"step-{step:08d}.pt")
+        self.complete = step > self.last_step  # else batches are being accumulated
+        if self.complete and self.stop.due(step):
+            self.save(trainer)
             self.stop.end()
         self.last_step = step
+
+    def on_exception(self, trainer: pl.Trainer, task: pl.LightningModule, error: BaseException) -> None:
+        if trainer.training and self.complete and self.stop.salvages(trainer.global_step, error):
+            self.save(trainer)
+
+    def save(self, trainer: pl.Trainer) -> None:
+        trainer.save_checkpoint(self.folder / f"step-{trainer.global_step:08d}.pt")
 
     def on_train_epoch_end(self, *args: Any) -> None:
         self.stop.end()

@@ -19,7 +19,7 @@ from jsonargparse import ArgumentParser, Namespace
 
 from .model import ModelConfig
 
-AT_LEAST_ONE = ("epochs", "log_every", "keep_best", "data.batch_size", "optim.accumulate")
+AT_LEAST_ONE = ("epochs", "log_every", "keep_best", "micro_batches", "data.batch_size", "optim.accumulate")
 
 
 class UserError(Exception):
@@ -56,6 +56,7 @@ class Config:
     num_threads: int = 0  # CPU threads per process; 0 takes torch's choice, which config.yaml then says
     compile: bool = False  # the network with torch.compile: slower to begin, faster from then on
     channels_last: bool = False  # the memory format that convolutions on GPUs like; above all in bf16 or fp16
+    micro_batches: int = 1  # parts that a batch is computed in, one by one; doubled if memory runs out
     activation_checkpointing: bool = False  # less memory: compute activations again in the backward pass
     sync_batchnorm: bool = False  # BatchNorm over the batches of all processes; on GPUs
     profile: bool = False  # write what a few steps spend their time on into profile/

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from .config import Config, UserError
 from .optim import Guard, steps_per_epoch, total_steps
-from .processes import Agreement
+from .processes import Agreement, world_size
 
 CODES = {"SIGTERM": 143, "SIGINT": 130, "SIGUSR1": 75}  # 75 asks a scheduler to start the run again
 LOG = logging.getLogger(__name__)
@@ -60,6 +60,15 @@ class Stop:
 
     def within_epoch(self, step: int) -> bool:
         return step % self.steps_per_epoch != 0 and step != self.goal
+
+    def salvages(self, step: int, error: BaseException) -> bool:
+        """Whether an error leaves the state after this step to be saved.
+
+        After an epoch's last step it is saved without that. Of several processes others may be gone, without
+        which a state is not whole.
+        """
+        foreseen = isinstance(error, UserError) or not isinstance(error, Exception)
+        return not foreseen and world_size() == 1 and self.within_epoch(step)
 
     def end(self) -> None:
         """End here if there is a reason to; the state is saved."""

@@ -1,16 +1,24 @@
 """Settings that trade time, memory and exactness, and a look at where the time goes."""
 
+import gc
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import torch
+import yaml
 from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.profiler import profile, schedule, tensorboard_trace_handler
 
-from .config import Config
+from .config import Config, UserError
 from .model import Net
-from .processes import rank, share_batchnorm
+from .processes import rank, share_batchnorm, world_size
+from .signals import CODES
+from .storage import save_text
+
+LOG = logging.getLogger(__name__)
 
 
 def prepare(net: Net, cfg: Config) -> Net:
@@ -24,10 +32,37 @@ def prepare(net: Net, cfg: Config) -> Net:
         for module in net.modules():
             if isinstance(module, nn.Conv2d):
                 module.register_forward_pre_hook(_channels_last)
-    net.activation_checkpointing = cfg.activation_checkpointing
+    net.activation_checkpointing, net.micro_batches = cfg.activation_checkpointing, cfg.micro_batches
     if cfg.compile:
         net.compile()  # in place: `torch.compile(net)` would put a prefix before the names of the weights
     return net
+
+
+def recall_parts(cfg: Config) -> Config:
+    """The settings of a run, with as many micro-batches as it came to need before."""
+    path = cfg.out_dir / "config.yaml"
+    if cfg.resume == "never" or not path.exists():
+        return cfg
+    return replace(
+        cfg, micro_batches=max(cfg.micro_batches, yaml.safe_load(path.read_text())["micro_batches"])
+    )
+
+
+def halve_parts(cfg: Config, error: Exception) -> Config:
+    """The settings to go on with after memory has run out; the batch of a step stays as large as it is.
+
+    Of several processes the others cannot follow: all end, and go on with these when they are started again.
+    """
+    if 2 * cfg.micro_batches > cfg.data.batch_size:
+        raise UserError(f"memory runs out with one sample at a time. Train a smaller model. ({error})")
+    cfg = replace(cfg, micro_batches=2 * cfg.micro_batches, resume="auto")
+    save_text(cfg.out_dir / "config.yaml", yaml.safe_dump(cfg.plain(), sort_keys=False))
+    LOG.warning("Memory has run out: each batch is computed in %d parts from here on.", cfg.micro_batches)
+    if world_size() > 1:
+        raise SystemExit(CODES["SIGUSR1"])
+    gc.collect()
+    torch.cuda.empty_cache()
+    return cfg
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -34,8 +35,15 @@ class Net(nn.Module):
         self.dropout = nn.Dropout(cfg.dropout)
         self.head = nn.Linear(4 * cfg.width, num_classes)
         self.activation_checkpointing = False  # hold only what enters a block, and compute the block twice
+        self.micro_batches = 1  # hold the features of one part of a batch at a time
 
     def forward(self, images: Tensor) -> Tensor:
+        if not self.training or self.micro_batches == 1:
+            return self.compute(images)
+        parts = images.chunk(self.micro_batches)
+        return torch.cat([checkpoint(self.compute, part, use_reentrant=False) for part in parts])
+
+    def compute(self, images: Tensor) -> Tensor:
         features = images
         for block in self.blocks:
             again = self.activation_checkpointing and self.training
