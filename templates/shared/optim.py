@@ -11,6 +11,7 @@ from torch.amp import GradScaler
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR, ReduceLROnPlateau
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from .config import Config, OptimConfig
 
@@ -55,7 +56,7 @@ def build_schedule(optimizer: Optimizer, cfg: OptimConfig, total_steps: int) -> 
 
 
 class Guard:
-    """Clips gradients, and lets none that is not finite change the weights, their average or AdamW's state.
+    """Clips gradients, and lets none that is not finite change the weights or AdamW's state.
 
     The optimizer skips such a step on the device, so that no step waits for one. In float16 a few are normal:
     after each the scaler takes a smaller factor, until the gradients fit.
@@ -84,23 +85,20 @@ class Guard:
 class WeightAverage:
     """The exponential moving average of a network's weights (EMA), which takes their place in a validation.
 
-    It follows the optimizer, but for steps that `Guard` skips; it reads nothing from the device (torch's
-    `AveragedModel` asks for its counter in each step), and works with sharded weights. With a decay of 0 it
-    does nothing.
+    It follows the optimizer, in one call a step that reads nothing from the device (torch's `AveragedModel`
+    asks for its counter in each), and works with sharded weights. With a decay of 0 it does nothing.
     """
 
     def __init__(self, net: nn.Module, optimizer: Optimizer, decay: float) -> None:
-        self.net, self.optimizer, self.decay = net, optimizer, decay
+        self.net = net
         self.weights = list(net.parameters()) if decay else []
         self.averages = [weight.detach().clone() for weight in self.weights]
+        self.blend = get_ema_multi_avg_fn(decay)
         if decay:
             optimizer.register_step_post_hook(self._follow)
 
-    @torch.no_grad()
     def _follow(self, *step: Any) -> None:
-        moves = torch._foreach_sub(self.weights, self.averages)
-        torch._foreach_mul_(moves, (1 - self.decay) * (1 - self.optimizer.found_inf))  # type: ignore[attr-defined]
-        torch._foreach_add_(self.averages, moves)
+        self.blend(self.averages, self.weights, 0)
 
     @contextmanager
     def applied(self) -> Iterator[None]:
