@@ -1,11 +1,14 @@
 """A run that ends in any way goes on as if it had not ended, and nothing that was saved is lost."""
 
+import json
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+
+import pytest
 
 from tests.projects import Project, by_framework, rendered, write
 
@@ -86,3 +89,88 @@ def test_a_signal_ends_a_run_saved_with_a_truthful_exit_code_and_it_goes_on_exac
     project.run(*RUN, "--out_dir", "SIGTERM", "--resume", "auto")
     whole, resumed = (tmp_path / name / "metrics.csv" for name in ("whole", "SIGTERM"))
     assert resumed.read_text() == whole.read_text()
+
+
+FAILURES = """
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
+
+from my_project.config import Config, OptimConfig, UserError
+from my_project.model import ModelConfig
+from my_project.train import run
+
+CFG = Config(epochs=2, log_every=5, num_threads=1, model=ModelConfig(width=8), ema_decay=0.9)
+at, steps = "", 0  # what goes wrong, and in which step
+
+
+def before(module, inputs):
+    global steps
+    if not (isinstance(module, torch.nn.Conv2d) and module.in_channels == 1 and module.training):
+        return
+    steps += 1
+    if at == "error" and steps == 27:
+        raise ValueError("broken")
+    if at == "memory" and steps > 26 and len(inputs[0]) > 16:
+        raise torch.OutOfMemoryError("out of memory")
+
+
+def after(module, inputs, outputs):
+    if at == "gradient" and steps == 7 and isinstance(module, torch.nn.Linear) and module.training:
+        outputs.register_hook(lambda gradient: gradient * torch.inf)
+
+
+register_module_forward_pre_hook(before)
+register_module_forward_hook(after)
+
+
+def trained(name, **settings):
+    global at, steps
+    at, steps = name, 0
+    try:
+        return run(replace(CFG, out_dir=Path(name), **settings))
+    except (ValueError, UserError) as error:
+        return str(error)
+
+
+found = {name: trained(name) for name in ("whole", "error", "memory", "gradient")}
+saved = torch.load(max(Path("gradient/checkpoints").glob("*.pt")), weights_only=True)
+optimizer = saved["optimizer"] if "optimizer" in saved else saved["optimizer_states"][0]
+states = optimizer["state"].values()
+at = ""
+found["resumed"] = run(replace(CFG, out_dir=Path("error"), resume="auto"))
+found["updates"] = sorted({int(state["step"]) for state in states})
+found["finite"] = all(bool(value.isfinite().all()) for state in states for value in state.values())
+print(json.dumps(found))
+"""
+
+
+@by_framework(5, 6)
+def test_errors_memory_that_runs_out_and_gradients_that_are_not_finite_lose_nothing(
+    framework: str, tmp_path: Path
+) -> None:
+    project = without_loggers(framework, tmp_path)
+    found = json.loads(project.run("-c", FAILURES).splitlines()[-1])
+
+    assert found["error"] == "broken"  # and the state after step 26 was saved, within the second epoch
+    assert found["resumed"] == found["whole"]
+    whole, resumed = (tmp_path / name / "metrics.csv" for name in ("whole", "error"))
+    assert resumed.read_text() == whole.read_text()
+
+    assert found["memory"] == pytest.approx(found["whole"], abs=0.01)
+    assert "micro_batches: 4\n" in (tmp_path / "memory/config.yaml").read_text()
+    rows = [
+        [float(line.split(",")[-1]) for line in (tmp_path / name / "metrics.csv").read_text().split()[1:]]
+        for name in ("memory", "whole")
+    ]
+    assert rows[0] == pytest.approx(rows[1], rel=1e-3)
+
+    assert found["gradient"].startswith("step 7: its gradient was not finite")
+    assert sorted(path.name for path in (tmp_path / "gradient/checkpoints").glob("*.pt")) == [
+        "step-00000010.pt"
+    ]
+    assert found["updates"] == [9]  # of ten steps
+    assert found["finite"]

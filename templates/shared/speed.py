@@ -3,7 +3,7 @@
 import gc
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 import torch
@@ -56,7 +56,8 @@ def halve_parts(cfg: Config, error: Exception) -> Config:
     if 2 * cfg.micro_batches > cfg.data.batch_size:
         raise UserError(f"memory runs out with one sample at a time. Train a smaller model. ({error})")
     cfg = replace(cfg, micro_batches=2 * cfg.micro_batches, resume="auto")
-    save_text(cfg.out_dir / "config.yaml", yaml.safe_dump(cfg.plain(), sort_keys=False))
+    with suppress(FileNotFoundError):  # another process has just written the same
+        save_text(cfg.out_dir / "config.yaml", yaml.safe_dump(cfg.plain(), sort_keys=False))
     LOG.warning("Memory has run out: each batch is computed in %d parts from here on.", cfg.micro_batches)
     if world_size() > 1:
         raise SystemExit(CODES["SIGUSR1"])
