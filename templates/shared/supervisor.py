@@ -91,9 +91,10 @@ class Supervisor:
         """Let running trials end with their epoch; they go on when the study does."""
         for worker in self.running.values():
             worker.send_signal(signal.SIGTERM)
-        for worker in self.running.values():
+        for slot, worker in self.running.items():
             worker.wait()
             worker.communicate()  # closes its stdin, which would have ended it at once
+            self.give_back(self.name(slot))  # what it did not give back itself
         for number, handler in self.handlers.items():
             signal.signal(number, handler)
 

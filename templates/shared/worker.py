@@ -85,7 +85,9 @@ class Worker:
             self.tell(None, optuna.trial.TrialState.PRUNED)
         except StoppedError:
             self.leases.release(number)
-        except SystemExit:  # a signal came while it trained; its state is saved
+        except SystemExit:  # a signal came while it trained, or one of several processes lacks memory
+            if world_size() > 1:
+                raise  # `tune` gives the trial back
             self.leases.release(number)
             self.stopping = True
         except Exception as error:
