@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.projects import Project, by_framework, rendered, write
+from tests.conftest import Say
+from tests.projects import STRATEGIES, Project, by_framework, rendered, times, write
+from tests.releases import ROOT
 
 OLD = Path(__file__).with_name("schema-1")  # runs of release 0.1.0, stopped after two of three epochs
 
@@ -174,3 +176,19 @@ def test_errors_memory_that_runs_out_and_gradients_that_are_not_finite_lose_noth
     ]
     assert found["updates"] == [9]  # of ten steps
     assert found["finite"]
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(6000)
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@by_framework(5, 10)
+def test_a_gradient_that_is_not_finite_is_never_applied_in_any_process(
+    framework: str, strategy: str, tmp_path: Path, say: Say
+) -> None:
+    files = rendered({"framework": framework, "strategy": strategy, "loggers": []})
+    project = Project(write(files, tmp_path), "my_project")
+    times_each = times(1, 17)
+    script = (ROOT / "tests/nonfinite_runs.py", "my_project", str(times_each))
+    said = project.run(*script, processes=1 if strategy == "single" else 2)
+    assert said.splitlines().count("never applied") == 3 * times_each
+    say(f"{framework} {strategy}: not finite at {3 * times_each} random steps and ranks, never applied")
