@@ -316,3 +316,11 @@ def check_python(project: Path, *, imported: bool) -> None:
         sys.path.pop(0)
         for module in [module for module in sys.modules if module.partition(".")[0] == package.name]:
             del sys.modules[module]
+        forget_metrics()
+
+
+def forget_metrics() -> None:
+    """Prometheus' registry, one for the process, takes a service's metrics only once."""
+    if known := sys.modules.get("prometheus_client"):
+        for collector in list(known.REGISTRY._collector_to_names):
+            known.REGISTRY.unregister(collector)
