@@ -97,7 +97,7 @@ MUTATIONS = (
         "seed_step(self.cfg.seed, iteration, rank())",
         "seed_step(self.cfg.seed, batch_idx, rank())",
         TRAINING,
-        lambda _: True,
+        has(framework="ignite"),  # a resumed run makes the same mistake: what shows is that the two differ
     ),
     Mutation(
         "Ignite never moves on to the next order of samples",
