@@ -37,6 +37,8 @@ class Stop:
     def __exit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
         if kind in (None, SystemExit):  # else another process may be gone
             self.agreement.close()
+        if kind is SystemExit and world_size() > 1:
+            return  # torchrun sends SIGTERM to all others once one has ended; they end with their code too
         for number, handler in self.handlers.items():
             signal.signal(number, handler or signal.SIG_DFL)
 
