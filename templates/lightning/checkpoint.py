@@ -68,6 +68,7 @@ class StopOnSignal(pl.Callback):
 
     def __init__(self, stop: Stop, folder: Path) -> None:
         self.stop, self.folder = stop, folder
+        self.complete = False  # whether the last batch completed an optimizer step
 
     def on_train_start(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
         assert isinstance(task, Task)
@@ -77,7 +78,7 @@ class StopOnSignal(pl.Callback):
 
     def on_train_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:
         step = trainer.global_step
-        self.complete = step > self.last_step  # else batches are being accumulated
+        self.complete = step > self.last_step
         if self.complete and self.stop.due(step):
             self.save(trainer)
             self.stop.end()

@@ -43,9 +43,8 @@ def recall_parts(cfg: Config) -> Config:
     path = cfg.out_dir / "config.yaml"
     if cfg.resume == "never" or not path.exists():
         return cfg
-    return replace(
-        cfg, micro_batches=max(cfg.micro_batches, yaml.safe_load(path.read_text())["micro_batches"])
-    )
+    parts = yaml.safe_load(path.read_text()).get("micro_batches", 1)  # there was no such setting up to 0.2.0
+    return replace(cfg, micro_batches=max(cfg.micro_batches, parts))
 
 
 def halve_parts(cfg: Config, error: Exception) -> Config:
