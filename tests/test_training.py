@@ -297,7 +297,7 @@ def form(state: dict[str, object]) -> dict[str, object]:
     return dict.fromkeys(state) | {name: (value.shape, value.dtype) for name, value in tensors.items()}
 
 
-@pytest.mark.parametrize("strategy", PARALLEL)
+@pytest.mark.parametrize("strategy", ["single", *PARALLEL])
 @by_framework(24)
 def test_the_tests_of_a_new_project_pass_before_it_is_installed(
     framework: str, strategy: str, tmp_path: Path

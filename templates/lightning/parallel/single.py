@@ -1,6 +1,5 @@
 """How the model is spread over processes: it is not, one process trains on one device."""
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -10,14 +9,15 @@ from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
 
 from .config import UserError
+from .processes import world_size
 
 
 @contextmanager
 def process_group() -> Iterator[None]:
     """Refuse to train the same model several times side by side."""
-    if (started := os.environ.get("WORLD_SIZE", "1")) != "1":
+    if world_size() > 1:
         raise UserError(
-            f"torchrun started {started} processes, and this project trains in one. Start it with"
+            f"torchrun started {world_size()} processes, and this project trains in one. Start it with"
             " python -m, or generate it with strategy=ddp."
         )
     yield

@@ -1,14 +1,16 @@
-"""Which process of a run this is, and what it settles with the others: there is only one."""
+"""Which process of a run this is, as torchrun says, and what it settles with others: there are none."""
+
+import os
 
 from torch import nn
 
 
 def rank() -> int:
-    return 0
+    return int(os.environ.get("RANK", "0"))
 
 
 def world_size() -> int:
-    return 1
+    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def barrier() -> None:
