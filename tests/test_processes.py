@@ -49,9 +49,10 @@ def left_behind(mark: str, grace_s: float = 5) -> list[int]:
 def wrong_with(project: Project, run: str, processes: int) -> str:
     """Train once; say what did not end as it should, or nothing."""
     mark = secrets.token_hex(8)
+    own = {MARK: mark, "METRICS_ADDRESS": ""}  # runs side by side cannot all be scraped at the same port
     train = ("-m", f"{project.package}.train", *SHORT, "--out_dir", run)
     try:
-        done = project.start(*train, processes=processes, timeout_s=120, **{MARK: mark})
+        done = project.start(*train, processes=processes, timeout_s=120, **own)
         wrong = f"exit code {done.returncode}:\n{done.stderr}" if done.returncode or done.stderr else ""
     except subprocess.TimeoutExpired:
         wrong = "it hung"
