@@ -45,8 +45,9 @@ class Training:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad()
-        while self.losses:
-            self.loss.update(self.losses.pop(0))
+        for loss in self.losses:
+            self.loss.update(loss)
+        self.losses.clear()
         if not isinstance(self.schedule, ReduceLROnPlateau):
             self.schedule.step()
 

@@ -159,7 +159,7 @@ def attach_loggers(
 
     @trainer.on(StepEvents.STEP_COMPLETED(every=cfg.log_every))
     def log_training() -> None:
-        loss = float(training.loss.compute())  # the only value that is read from the device while training
+        loss = float(training.loss.compute())  # read from the device here only, and not in each step
         training.loss.reset()
         log({"train/loss": loss, "lr": training.optimizer.param_groups[0]["lr"]})
 

@@ -52,8 +52,9 @@ class Task(pl.LightningModule):
 
     def configure_gradient_clipping(self, *args: Any, **kwargs: Any) -> None:
         self.guard.clip(self.trainer.global_step + 1)
-        while self.losses:
-            self.train_loss.update(self.losses.pop(0))
+        for loss in self.losses:
+            self.train_loss.update(loss)
+        self.losses.clear()
 
     def on_train_batch_end(self, *args: Any) -> None:
         if self.trainer.global_step == self.cfg.max_steps:

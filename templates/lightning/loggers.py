@@ -134,7 +134,7 @@ class LogMetrics(pl.Callback):
         assert isinstance(task, Task)
         step = trainer.global_step
         if step > self.last_step and step % task.cfg.log_every == 0:
-            loss = task.train_loss.compute().item()  # the one value read from the device
+            loss = task.train_loss.compute().item()  # read from the device here only, and not in each step
             rate = trainer.optimizers[0].param_groups[0]["lr"]
             _log(trainer.loggers, {"train/loss": loss, "lr": rate}, step)
             task.train_loss.reset()
