@@ -1,5 +1,6 @@
 """Stage 3: each distinct program of each project is run through its public verbs."""
 
+import asyncio
 import shutil
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from tests.matrix import inside
+from tests.matrix.harm import UNTIL, Harm, harms
 from tests.matrix.plan import project_of
 from tests.matrix.pool import Pool, RunError
 from tests.matrix.programs import Programs, closure, key_of, path_of
@@ -77,25 +79,10 @@ class Runner:
         self, project: Rendered, place: str, steps: int, *more: str, scale: float | None = None
     ) -> list[inside.Observed]:
         """Train in as many processes as the strategy takes, in a place of its own."""
-        folder = self.folder / place
-        if not (folder / "src").exists():
-            write(project, folder)
-        ranks = 0 if project.answers["strategy"] == "single" else 2
-        if self.pool.device == "cuda" and ranks > self.num_gpus:
-            raise NotRunError(f"needs {ranks} GPUs")
-        arguments = ["--epochs", "3", "--max_steps", str(steps), "--log_every", "1", "--num_threads", "1"]
-        arguments += [
-            "--model.width",
-            "8",
-            "--ema_decay",
-            "0.5",
-            "--data.batch_size",
-            str(SAMPLES // (ranks or 1)),
-            *more,
-        ]
+        folder, ranks = self.prepare(project, place)
         seen: list[inside.Observed] = await self.pool(
             inside.train,
-            arguments,
+            [*arguments_of_run(ranks, steps), *more],
             scale,
             self.slow_disk_s,
             self.pool.pictures,
@@ -108,6 +95,34 @@ class Runner:
             if process.dtypes != wanted:
                 raise WrongError(f"a step computes in {sorted(process.dtypes)}, not in {sorted(wanted)}")
         return seen
+
+    def prepare(self, project: Rendered, place: str) -> tuple[Path, int]:
+        """Write a project to a place of its own; return that, and in how many processes it trains."""
+        folder = self.folder / place
+        if not (folder / "src").exists():
+            write(project, folder)
+        ranks = 0 if project.answers["strategy"] == "single" else 2
+        if self.pool.device == "cuda" and ranks > self.num_gpus:
+            raise NotRunError(f"needs {ranks} GPUs")
+        return folder, ranks
+
+    async def harm(self, project: Rendered) -> None:
+        """What goes wrong in a run without loggers changes no weight that it must not, and loses nothing."""
+        plain = project_of({**project.answers, "loggers": []}, self.root)
+        key = key_of(closure(plain, "train"), "harm")
+
+        async def run(name: str, harm: Harm) -> str:
+            folder, ranks = self.prepare(plain, f"{key}-{name}")
+            call = (harm.wrong_end, arguments_of_run(ranks, UNTIL))
+            wrong = await self.pool(*call, cwd=folder, path=folder / "src", ranks=ranks)
+            return "".join(f"{name}, process {rank}: {text}\n" for rank, text in enumerate(wrong) if text)
+
+        async def run_all() -> None:
+            todo = harms(str(project.answers["strategy"]), str(project.answers["precision"]))
+            if wrong := "".join(await asyncio.gather(*(run(name, harm) for name, harm in todo.items()))):
+                raise WrongError(wrong)
+
+        await self.programs.once("harm", key, run_all)
 
     async def whole(self, project: Rendered) -> tuple[dict[str, Any], inside.Leaves]:
         """The same run without loggers and without a stop: what it led to, and its last checkpoint."""
@@ -229,6 +244,14 @@ class Runner:
         return await self.programs.once(stage, key, prepared)
 
 
+def arguments_of_run(ranks: int, steps: int) -> list[str]:
+    """Short steps of as many samples, however many processes share them."""
+    return [
+        *("--epochs", "3", "--max_steps", str(steps), "--log_every", "1", "--num_threads", "1"),
+        *("--model.width", "8", "--ema_decay", "0.5", "--data.batch_size", str(SAMPLES // (ranks or 1))),
+    ]
+
+
 def expect_restored(project: Rendered, first: list[inside.Observed], then: list[inside.Observed]) -> None:
     """What a resumed run begins with, in all its processes, is what the checkpoint holds, keys and values."""
     saved = first[0].saved
@@ -264,6 +287,7 @@ async def stages(runner: Runner, project: Rendered) -> list[tuple[str, str]]:
     except (RunError, WrongError) as error:
         return [("train", str(error))]
     steps: dict[str, Callable[[], Awaitable[object]]] = {
+        "train": lambda: runner.harm(project),
         "predict": lambda: runner.predict(project, trained),
         "export": lambda: runner.export(project, trained),
         "serve": lambda: runner.serve(project, trained),
