@@ -13,12 +13,13 @@ import torch
 from torch import Tensor
 
 from mlscaffold.catalogue import Answers
-from tests.projects import PARALLEL, Project, by_framework, rendered, write
+from tests.projects import CATALOGUE, PARALLEL, Project, by_framework, rendered, write
 from tests.releases import ROOT
 
 SCRIPT = ROOT / "tests/technique_runs.py"
+LOGGERS = [str(value) for value in CATALOGUE["loggers"].values]
 TOGETHER = ["plain", "averaged", "average_resumed", "checkpointed", "eager", "accumulated"]
-ALONE = [*TOGETHER, "channels_last", "three_best", "three_best_resumed", "compiled", "reads"]
+ALONE = [*TOGETHER, "channels_last", "three_best", "three_best_resumed", "compiled"]
 
 Runs = Callable[..., Path]  # of a framework and a strategy
 
@@ -30,9 +31,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
     @cache
     def train(framework: str, strategy: str = "single") -> Path:
         folder = tmp_path_factory.mktemp(f"{framework}-{strategy}")
+        write(rendered({"framework": framework, "strategy": strategy, "loggers": []}), folder)
         alone = strategy == "single"
-        more: Answers = {"monitoring": "prometheus"} if alone else {"loggers": []}
-        write(rendered({"framework": framework, "strategy": strategy, **more}), folder)
         names = ALONE if alone else TOGETHER
         Project(folder, "my_project").run(SCRIPT, "my_project", "runs", *names, processes=1 if alone else 2)
         return folder / "runs"
@@ -154,9 +154,12 @@ def test_accumulated_steps_are_those_of_large_batches(runs: Runs, framework: str
 
 
 @by_framework(1)
-def test_nothing_is_read_from_the_device_between_points_of_the_curve(runs: Runs, framework: str) -> None:
-    """With loggers, monitoring, an average of the weights, clipping and a schedule."""
-    counts = noted(runs(framework) / "reads")["reads"]
+def test_nothing_is_read_from_the_device_between_points_of_the_curve(framework: str, tmp_path: Path) -> None:
+    """With every logger, monitoring, an average of the weights, clipping and a schedule."""
+    answers: Answers = {"framework": framework, "loggers": LOGGERS, "monitoring": "prometheus"}
+    project = Project(write(rendered(answers), tmp_path), "my_project")
+    project.run(SCRIPT, "my_project", "runs", "reads")
+    counts = noted(tmp_path / "runs/reads")["reads"]
     assert len(counts) == 20
     during = [after - before for before, after in pairwise(counts)]  # from step to step
     assert [count for step, count in enumerate(during, 1) if step % 5] == [0] * 16

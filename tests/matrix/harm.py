@@ -97,12 +97,12 @@ def end_of_run(arguments: list[str]) -> str:
 
 
 def not_finite(tree: object, name: str = "") -> list[str]:
-    """The names of tensors that hold anything else than finite numbers."""
+    """The names of tensors that are not finite; single values, such as a best score, may be at first."""
     if isinstance(tree, Mapping):
         return [found for key, value in tree.items() for found in not_finite(value, f"{name}.{key}")]
     if isinstance(tree, list | tuple):
         return [found for value in tree for found in not_finite(value, name)]
-    return [name] if isinstance(tree, Tensor) and not tree.isfinite().all() else []
+    return [name] if isinstance(tree, Tensor) and tree.ndim and not tree.isfinite().all() else []
 
 
 def harms(strategy: str, precision: str) -> dict[str, Harm]:
@@ -110,7 +110,7 @@ def harms(strategy: str, precision: str) -> dict[str, Harm]:
     ends = "0" if precision == "fp16" else NOT_FINITE
     found = {
         "gradient": Harm(poison_gradient, ends, (UNTIL,) if precision == "fp16" else (1,)),
-        "signal": Harm(send_signal, "75", (1, 2)),
+        "signal": Harm(send_signal, "75", (1,) if strategy == "single" else (1, 2)),
     }
     if strategy == "single":  # of several processes the others may be gone, so all of them end
         found["error"] = Harm(fail, "broken", (UNTIL - 1,))
