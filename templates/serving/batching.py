@@ -13,7 +13,7 @@ from . import monitoring
 
 FAST_S = 0.005  # so long a call of the model may hold up the event loop, and with it the health endpoints
 ALONE = 4  # calls in a row that no other request joined, after which the next ones wait for nobody
-LOOK_AGAIN = 16  # and of these each so-manieth, to see whether others come by now
+LOOK_AGAIN = 16  # requests of a lone client after which one looks again whether others come
 
 Answer = tuple[Model, Probabilities]  # and the model that gave it
 
