@@ -113,7 +113,7 @@ MUTATIONS = (
         "code = reach(self.code) or reach(self.code)",
         "code = self.code",
         TOGETHER,
-        has(framework="ignite", strategy="ddp"),
+        lambda answers: answers["strategy"] != "single",
         slow_disk_s=1.0,
     ),
     Mutation(
@@ -139,7 +139,7 @@ MUTATIONS = (
         "found_inf = 1 - finite.float()",
         "found_inf = 0 * finite.float()",
         TRAINING,
-        lambda _: True,
+        has(precision="fp32"),  # in float16 the gradient scaler finds them as well
     ),
     Mutation(
         "a signal ends a run with the epoch",
