@@ -12,24 +12,18 @@ from ..export import Model, Pixels, Probabilities
 from . import monitoring
 
 FAST_S = 0.005  # so long a call of the model may hold up the event loop, and with it the health endpoints
-ALONE = 4  # calls in a row that no other request joined, after which the next ones wait for nobody
-LOOK_AGAIN = 16  # requests of a lone client after which one looks again whether others come
+INSTANT_S = 0.0001  # so short a call is over before others could have joined it
 
 Answer = tuple[Model, Probabilities]  # and the model that gave it
 
 
 class Batcher:
-    """Calls the model: in the event loop while it is fast, else in a thread.
-
-    A call begins when all requests that have come are read, and takes them together. While one client asks by
-    itself, that would be a turn of the loop for nothing, so it is left out.
-    """
+    """Calls the model: at once if it takes no time, in the event loop while it is fast, else in a thread."""
 
     def __init__(self, model: Model, most: int) -> None:
         self.model, self.most = model, most
         self.jobs: deque[tuple[Pixels, asyncio.Future[Answer]]] = deque()
         self.seconds = defaultdict[int, float](lambda: math.inf)  # of the last call, by log2 of its size
-        self.alone = 0  # requests in a row that had a call to themselves
         self.worker: asyncio.Task[None] | None = None
         self.use(model)
 
@@ -42,9 +36,7 @@ class Batcher:
 
     async def answer(self, images: Pixels) -> Answer:
         """The probabilities of these images, `most` or fewer."""
-        alone = self.alone >= ALONE and self.alone % LOOK_AGAIN != 0
-        if alone and self.worker is None and self.is_fast(images):
-            self.alone += 1
+        if self.worker is None and self.seconds[len(images).bit_length()] < INSTANT_S:
             return self.model, self.run(self.model, images)
         job: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self.jobs.append((images, job))
@@ -54,7 +46,6 @@ class Batcher:
     async def work(self) -> None:
         """Answer batch after batch, until nobody waits."""
         while jobs := self.take():
-            self.alone = self.alone + 1 if len(jobs) == 1 else 0
             model = self.model  # of the whole batch, whatever takes over meanwhile
             try:
                 answers = await self.call(model, np.concatenate([images for images, _ in jobs]))
@@ -80,12 +71,9 @@ class Batcher:
         return jobs
 
     async def call(self, model: Model, images: Pixels) -> Probabilities:
-        if self.is_fast(images):
+        if self.seconds[len(images).bit_length()] < FAST_S:
             return self.run(model, images)
         return await asyncio.to_thread(self.run, model, images)
-
-    def is_fast(self, images: Pixels) -> bool:
-        return self.seconds[len(images).bit_length()] < FAST_S
 
     def run(self, model: Model, images: Pixels) -> Probabilities:
         """What a model answers; notes the seconds of this thread, so that waits for others do not count."""

@@ -57,10 +57,8 @@ def finished_score(cfg: Config, goal: int) -> float | None:
 
 
 def finish(cfg: Config, goal: int) -> float:
-    """Mark the run as finished and draw its pictures; return its best score.
-
-    The first process has written all of it by now: in `Stop.end` each waits for the others.
-    """
+    """Mark the run as finished and draw its pictures; return its best score."""
+    barrier()  # the first process may still be writing
     path = cfg.out_dir / "best.json"
     best = json.loads(path.read_text()) | {"finished": goal}
     if rank() == 0:
