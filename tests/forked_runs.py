@@ -1,6 +1,6 @@
 """Train again and again in processes that are forked, as imports take seconds. A script, no test:
 
-    python tests/forked_runs.py PACKAGE
+    python -m tests.forked_runs PACKAGE
 
 Reads jobs from stdin, a line of JSON each. A job has `arguments`, `ranks`, `log` (a file for what they print)
 and `harm`: which `signal` the process `rank` gets, and when: at the `at`-th of its steps, saves or validation
@@ -24,6 +24,8 @@ import torch
 from torch import nn
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 from torch.optim.optimizer import register_optimizer_step_post_hook
+
+from tests.matrix.pool import rank_environment
 
 MOST_S = 150  # of a job, on a busy machine
 
@@ -84,11 +86,7 @@ def be_rank(train: Any, job: dict[str, Any], rank: int, port: int, came: Path) -
         os.dup2(log, 2)
         torch.set_num_threads(1)
         if job["ranks"] > 1:
-            world = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": job["ranks"]}
-            world |= {"LOCAL_WORLD_SIZE": job["ranks"], "GROUP_RANK": 0, "NODE_RANK": 0, "MASTER_PORT": port}
-            text = {"MASTER_ADDR": "127.0.0.1", "TORCHELASTIC_USE_AGENT_STORE": "True"}
-            text |= {"TORCHELASTIC_RUN_ID": "forked", "GLOO_SOCKET_IFNAME": "lo"}
-            os.environ.update({name: str(value) for name, value in (world | text).items()})
+            os.environ |= rank_environment(rank, job["ranks"], port)
         sys.argv = ["train", *job["arguments"]]
         if "where" in job["harm"] and rank == job["harm"]["rank"]:
             prepare(came, **job["harm"])

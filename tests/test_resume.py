@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import random
 import shutil
 import subprocess
@@ -35,6 +36,7 @@ VARIANTS = [
     ["--optim.schedule", "plateau", "--data.num_workers", "2"],
     ["--optim.schedule", "cosine", "--precision", "bf16", "--optim.grad_clip", "0"],
 ]
+FORKED = ("-m", "tests.forked_runs", "my_project")
 LONGEST_S = 10  # from a signal to one process to the end of all
 
 
@@ -113,7 +115,7 @@ def forked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GetForked]:
     def start(framework: str, strategy: str) -> Forked:
         answers: Answers = {"framework": framework, "strategy": strategy, "loggers": []}
         folder = write(rendered(answers), tmp_path_factory.mktemp(f"{framework}-{strategy}"))
-        servers.append(serve(folder, sys.executable, ROOT / "tests/forked_runs.py", "my_project"))
+        servers.append(serve(folder, sys.executable, *FORKED))
         return Forked(folder, servers[-1], ranks=1 if strategy == "single" else 2)
 
     yield start
@@ -122,10 +124,11 @@ def forked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GetForked]:
 
 
 def serve(folder: Path, *command: str | Path) -> "subprocess.Popen[str]":
+    settings = Project(folder, "my_project").settings
     return subprocess.Popen(
         command,
         cwd=folder,
-        env=Project(folder, "my_project").settings,
+        env=settings | {"PYTHONPATH": f"{settings['PYTHONPATH']}{os.pathsep}{ROOT}"},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         encoding="utf-8",
@@ -266,7 +269,7 @@ def test_a_full_disk_loses_nothing_that_was_saved(framework: str, tmp_path: Path
     answers: Answers = {"framework": framework, "loggers": []}
     folder = write(rendered(answers), tmp_path)
     (folder / "runs").mkdir()
-    run = f"exec {sys.executable} {ROOT}/tests/forked_runs.py my_project"
+    run = f"exec {sys.executable} {' '.join(FORKED)}"
     script = f"mount -t tmpfs -o size=8m tmpfs runs && cd {folder} && {run}"
     server = serve(folder, "unshare", "--map-root-user", "--mount", "bash", "-c", script)
     project = Forked(Path(f"/proc/{server.pid}/root{folder}"), server, ranks=1)
