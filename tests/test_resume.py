@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
-from itertools import cycle, islice
+from itertools import count, cycle, islice
 from pathlib import Path
 from typing import Any
 
@@ -226,7 +226,9 @@ def test_a_run_that_is_killed_anywhere_ends_as_one_that_was_not(
     project.go_on("timed", VARIANTS[0])
     seconds = time.monotonic() - begin
     killed = dict.fromkeys(("save", "anywhere"), 0)
-    for i in range(number):
+    for i in count():
+        if sum(killed.values()) == number:
+            break
         if i % 2:
             harm: Harm = {"where": "save", "at": chance.randint(1, 25)}
         else:
@@ -236,10 +238,10 @@ def test_a_run_that_is_killed_anywhere_ends_as_one_that_was_not(
         killed["save" if i % 2 else "anywhere"] += ended.codes == [-9]
         project.go_on(f"killed-{i}", VARIANTS[0])
         check_end(project, f"killed-{i}", 0, harm)
+        assert i < 2 * number, "most runs ended before they were to be killed"
     said = ", ".join(f"{count} {where}" for where, count in killed.items())
-    say(f"R2 {framework}: killed ({said}) in {number} runs; all went on to the same end")
-    assert killed["save"] >= 0.4 * number
-    assert sum(killed.values()) >= 0.7 * number
+    say(f"R2 {framework}: killed {number} times ({said}); all {i} runs went on to the same end")
+    assert killed["save"] >= 0.2 * number
 
 
 @by_framework(4, 5)
