@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from tests.matrix.inside import RUN, run_verb
+from tests.matrix.inside import RUN, remember_pictures, run_verb
 
 NOT_FINITE = "error: step 1: its gradient was not finite"
 UNTIL = 4  # steps that such a run has; an epoch has two
@@ -69,8 +69,9 @@ class Harm:
     steps: tuple[int, ...]  # that the newest checkpoint may be of
     micro_batches: int = 1
 
-    def wrong_end(self, arguments: list[str]) -> str:
+    def wrong_end(self, arguments: list[str], pictures: Path) -> str:
         """Train, come to harm, and say how the run did not end as it should."""
+        remember_pictures(pictures)
         if int(os.environ.get("RANK", "0")) == int(os.environ.get("WORLD_SIZE", "1")) - 1:
             self.cause()
         if not (end := end_of_run(arguments)).startswith(self.end):

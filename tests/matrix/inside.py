@@ -9,6 +9,7 @@ import inspect
 import io
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -26,6 +27,7 @@ import onnxruntime  # type: ignore[import-untyped]
 import optuna
 import torch
 import yaml
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
@@ -57,9 +59,12 @@ class Observed:
     dtypes: frozenset[str]  # that convolutions computed in
     began_with: Leaves  # the state of all that changes, before the first training step
     saved: Leaves  # the newest checkpoint
+    facts: dict[str, Any]  # what the run led to
 
 
-def train(arguments: list[str], scale: float | None, slow_disk_s: float, pictures: Path) -> Observed:
+def train(
+    arguments: list[str], scale: float | None, slow_disk_s: float, pictures: Path, forge: bool
+) -> Observed:
     """Run `python -m <package>.train` with arguments.
 
     Args:
@@ -67,6 +72,7 @@ def train(arguments: list[str], scale: float | None, slow_disk_s: float, picture
         slow_disk_s: how long the first of several processes takes for each file, so that one that does not
             wait for it is found out.
         pictures: where they are kept, so that none is drawn twice.
+        forge: lay a checkpoint beside the newest one that a resume must not take.
     """
     remember_pictures(pictures)
     if os.environ.get("RANK") == "0":
@@ -91,29 +97,45 @@ def train(arguments: list[str], scale: float | None, slow_disk_s: float, picture
     run_verb("train", arguments)
     newest = max((Path(RUN) / "checkpoints").glob("step-*.pt"))
     saved = leaves(torch.load(newest, map_location="cpu", weights_only=True))
-    return Observed(frozenset(dtypes), began[0] if began else frozenset(), saved)
+    if forge and os.environ.get("RANK", "0") == "0":
+        forge_checkpoint(newest)
+    return Observed(frozenset(dtypes), began[0] if began else frozenset(), saved, facts(Path(RUN)))
 
 
 def remember_pictures(folder: Path) -> None:
-    """Draw each picture once; the same data and code give a copy of it, which saves half of a run."""
+    """Draw, which takes half of a run, only what no run had the like of: all but the numbers are the same."""
     plots = importlib.import_module(f"{PACKAGE}.plots")
-    code = inspect.getsource(plots)
-
-    def drawn_once(draw: Callable[..., None]) -> Callable[..., None]:
-        def copied(*given_and_path: Any) -> None:
-            *given, path = given_and_path
-            known = folder / hashlib.sha256(repr((code, draw.__name__, given)).encode()).hexdigest()
-            if not known.exists():
-                draw(*given, path)
-                copy = folder / f"{known.name}.{os.getpid()}"
-                shutil.copy(path, copy)
-                copy.replace(known)
-            shutil.copy(known, path)
-
-        return copied
-
     for name in ("draw_curves", "draw_confusion"):
-        setattr(plots, name, drawn_once(getattr(plots, name)))
+        setattr(plots, name, drawn_once(getattr(plots, name), folder))
+    render = Figure.savefig
+
+    def savefig(figure: Figure, path: Path, **options: Any) -> None:
+        shown = [len(axes.get_children()) for axes in figure.axes]
+        like = (path.name, options, figure.get_size_inches().tolist(), shown)
+        copy_or_make(folder, repr(like), path, lambda: render(figure, path, **options))
+
+    Figure.savefig = savefig  # type: ignore[assignment, method-assign]
+
+
+def drawn_once(draw: Callable[..., None], folder: Path) -> Callable[..., None]:
+    """Do as `draw` does, whose last argument is a path."""
+    code = inspect.getsource(draw)
+
+    def drawn(*given: Any) -> None:
+        like = re.sub(r"\d[-+.e\d]*", "0", repr(given[:-1]))
+        copy_or_make(folder, code + like, given[-1], lambda: draw(*given))
+
+    return drawn
+
+
+def copy_or_make(folder: Path, like: str, path: Path, make: Callable[[], object]) -> None:
+    known = folder / hashlib.sha256(like.encode()).hexdigest()
+    if not known.exists():
+        make()
+        copy = folder / f"{known.name}.{os.getpid()}"
+        shutil.copy(path, copy)
+        copy.replace(known)
+    shutil.copy(known, path)
 
 
 def slow_down_disk(seconds: float) -> None:
@@ -134,8 +156,10 @@ def run_verb(verb: str, arguments: list[str]) -> None:
 def live_state(model: nn.Module) -> Leaves:
     """The weights, and the states of the optimizer, its schedule and the gradient scaler in this process."""
     found: set[tuple[str, str]] = set(leaves(model.state_dict()))
+    kinds = {Optimizer, LRScheduler, torch.amp.GradScaler}
+    stateful = {kind: any(base in kinds for base in kind.__mro__) for kind in map(type, gc.get_objects())}
     for thing in gc.get_objects():  # without those of before the fork
-        if isinstance(thing, Optimizer | LRScheduler | torch.amp.GradScaler):
+        if stateful.get(type(thing)):
             found |= leaves(thing.state_dict())
     return frozenset(found)
 
@@ -169,9 +193,8 @@ def digest(value: object) -> str:
     return f"{content.dtype} {short} {hashlib.sha256(data).hexdigest()[:12]}"
 
 
-def forge_checkpoint(run: Path) -> None:
-    """Lay a later checkpoint beside the newest one, with other weights and all but the seal in order."""
-    newest = max((run / "checkpoints").glob("step-*.pt"))
+def forge_checkpoint(newest: Path) -> None:
+    """Lay a later checkpoint beside this one, with other weights and all but the seal in order."""
     state = torch.load(newest, weights_only=True)
     for tree in state.values():
         for value in tree.values() if isinstance(tree, Mapping) else ():
@@ -327,8 +350,9 @@ def make_mlflow_store(path: Path) -> None:
     MlflowClient(f"sqlite:///{path}").search_experiments()
 
 
-def wrong_in_search(processes: int, python: Path) -> str:
+def wrong_in_search(processes: int, python: Path, pictures: Path) -> str:
     """Run `tune` for two trials, of which the second learns nothing; say what the study lacks."""
+    remember_pictures(pictures)
     folder = Path(SEARCH)
     out_dir, study = folder.with_name("trial"), folder.name
     folder.mkdir(parents=True, exist_ok=True)
@@ -342,7 +366,7 @@ def wrong_in_search(processes: int, python: Path) -> str:
     options |= {
         "log_every": 1,
         "num_threads": 1,
-        "model.width": 8,
+        "model.width": 4,
         "data.batch_size": 250 // processes,
         "out_dir": out_dir,
     }
@@ -357,10 +381,11 @@ def wrong_in_search(processes: int, python: Path) -> str:
     return "" if found == (1e-2, score) else f"best.yaml and the study say {found}, not {(1e-2, score)}"
 
 
-def wrong_in_service(predictions: list[Prediction]) -> str:
+def wrong_in_service(predictions: list[Prediction], python: Path) -> str:
     """Send the same images to the service of this project; say where it answers otherwise than `predict`."""
     module = importlib.import_module(f"{PACKAGE}.serving.service")
     ask = ask_app if hasattr(module, "build_app") else ask_server
+    sys.executable = str(python)
     answers = ask([[image] for image in some_images().tolist()] + [some_images().tolist()])
     wrong = []
     for number, expected in enumerate(predictions):

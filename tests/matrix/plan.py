@@ -1,7 +1,7 @@
 """Which combinations of answers the matrix looks at, read from the catalogue."""
 
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations, product
 from pathlib import Path
@@ -11,6 +11,8 @@ from mlscaffold.errors import AnswerError
 from mlscaffold.render import render
 from tests.projects import Rendered
 from tests.releases import ROOT
+
+ANY_WORK = 4.0  # of each combination, in the unit of `work`
 
 Setting = tuple[str, str]  # a question and an answer, as they are written
 
@@ -84,17 +86,38 @@ def _row(
 
 
 def sample(all_answers: Sequence[Answers], size: int, seed: int) -> list[Answers]:
-    """Combinations in which as many pairs of answers meet as a greedy choice finds, drawn with a seed."""
+    """Combinations, drawn with a seed, in which many pairs of answers meet for the work that they take.
+
+    Greedily: the next one is that which has most pairs that have not met yet for each part of `work` that
+    none before it has done.
+    """
     left = list(all_answers)
     random.Random(seed).shuffle(left)
-    pairs = [pairs_of(answers) for answers in left]
+    pairs, parts = [pairs_of(answers) for answers in left], [work(answers) for answers in left]
     todo = set().union(*pairs)
     chosen: list[Answers] = []
+    done: set[Hashable] = set()
+
+    def gain(i: int) -> float:
+        return len(pairs[i] & todo) / (ANY_WORK + sum(parts[i][part] for part in parts[i].keys() - done))
+
     while left and len(chosen) < size:
-        best = max(range(len(left)), key=lambda i: len(pairs[i] & todo))
+        best = max(range(len(left)), key=gain)
         todo -= pairs.pop(best)
+        done |= parts.pop(best).keys()
         chosen.append(left.pop(best))
     return chosen
+
+
+def work(answers: Answers) -> dict[Hashable, float]:
+    """The programs of a combination, by the answers that make them differ, and about how long each runs."""
+    processes = 1.0 if answers.get("strategy") == "single" else 2.5
+    plain = tuple(str(answers.get(name)) for name in ("framework", "strategy", "precision"))
+    logged = (*plain, *(str(answers.get(name)) for name in ("loggers", "monitoring")))
+    found: dict[Hashable, float] = {("plain", *plain): 4 * processes, ("train", *logged): 3 * processes}
+    if answers.get("hpo", "none") != "none":
+        found["tune", *logged] = 5 * processes
+    return found
 
 
 def only(all_answers: Iterable[Answers], text: str, catalogue: Catalogue) -> list[Answers]:

@@ -32,6 +32,9 @@ FOREIGN = (
     "MASTER_",
 )  # variables of this machine's user
 
+NOT_OF_THE_RUN = {"SAVE_REQUIREMENTS": "false", "DISABLE_META": "true", "DISABLE_STATS": "true"}  # what
+# wandb notes of the machine and its packages
+
 SERVER = get_context("forkserver")
 SERVER.set_forkserver_preload(["tests.matrix.preload"])
 
@@ -73,6 +76,7 @@ class Pool:
         self.numbers = itertools.count()
         self.environment = {"OMP_NUM_THREADS": "1", "TERM": "dumb", "COLUMNS": "110"}
         self.environment["HOME"] = str(self.folder)  # where nobody has an account
+        self.environment |= {f"WANDB__{name}": value for name, value in NOT_OF_THE_RUN.items()}
         if self.device == "cpu":
             self.environment["CUDA_VISIBLE_DEVICES"] = ""
 
@@ -170,6 +174,7 @@ class Call:
             del os.environ[name]
         os.environ.update(self.environment)
         os.chdir(self.cwd)
+        sys.dont_write_bytecode, sys.pycache_prefix = False, str(self.note.parent / "bytecode")
         if self.path:
             sys.path.insert(0, str(self.path))
         if "tests.matrix.preload" not in sys.modules:

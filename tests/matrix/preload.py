@@ -2,8 +2,13 @@
 
 import gc
 import importlib
+import importlib.metadata
 import io
 import os
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -14,6 +19,21 @@ MODULES = """
     sklearn.model_selection tests.matrix.check tests.matrix.generate tests.matrix.inside tests.readers
     torch._dynamo torch.distributed.run torchmetrics.classification uvicorn wandb wandb.sdk.launch
 """
+
+LATE = """
+    alembic.command alembic.config attrs docstring_parser.attrdoc fsspec.implementations.chained h11 httpcore
+    jinja2_ansible_filters mlflow.store.tracking.sqlalchemy_workspace_store mlflow.tracing.processor.otel
+    mlflow.store.workspace.utils mlscaffold.compiled mlscaffold.jinja networkx
+    onnxscript._framework_apis.torch_2_11 onnxscript.function_libs.torch_lib.ops
+    onnxscript.rewriter.onnx_fusions opentelemetry.exporter.otlp.proto.http._log_exporter
+    opentelemetry.exporter.otlp.proto.http.metric_exporter optuna.importance pydantic.v1
+    sklearn.datasets.data sklearn.datasets.descr sklearn.ensemble sqlalchemy.dialects.sqlite
+    sympy.tensor.tensor torch._functorch.aot_autograd torch._inductor.ir torch._inductor.sizevars
+    torch.distributed.algorithms.ddp_comm_hooks.default_hooks torch.export._trace torch.export.pt2_archive
+    torch.fx.experimental.validator torch.onnx._internal.exporter._compat
+    torch.onnx._internal.exporter._torchlib.ops torch.profiler._cupti_monitor
+    torch.utils.serialization.config torch.utils.tensorboard wandb.sdk.launch.inputs.internal
+"""  # which a run would import in its midst; that saves time alone, so what another version lacks is left out
 
 
 def draw() -> None:
@@ -34,10 +54,38 @@ def draw() -> None:
     figure.savefig(io.BytesIO(), dpi=120)
 
 
+def parse() -> None:
+    """Read settings of the types that projects have: what a type is, Python remembers once it has looked."""
+    from jsonargparse import ArgumentParser
+
+    @dataclass(frozen=True)
+    class Group:
+        number: int = 1
+        rate: float = 0.1
+        choice: Literal["one", "two"] = "one"
+
+    @dataclass(frozen=True)
+    class Settings:
+        folder: Path | None = None
+        yes: bool = False
+        group: Group = field(default_factory=Group)
+
+    parser = ArgumentParser()
+    parser.add_argument("--config", action="config")
+    parser.add_argument("--count", type=int, default=1)
+    parser.add_class_arguments(Settings, as_group=False)
+    parser.instantiate(parser.parse_args(["--folder", "/", "--group.rate", "1", "--group.choice", "two"]))
+
+
 os.environ["OMP_NUM_THREADS"] = "1"
 torch.set_num_threads(1)
+importlib.metadata.entry_points = importlib.metadata.entry_points().select  # in one scan of all packages
 for name in MODULES.split():
     importlib.import_module(name)
+for name in LATE.split():
+    with suppress(ImportError):
+        importlib.import_module(name)
 draw()
+parse()
 gc.collect()
 gc.freeze()  # what is here is neither looked through nor copied in a child

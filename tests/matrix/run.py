@@ -19,6 +19,7 @@ SAMPLES = 500  # a step, of all processes
 DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 Result = TypeVar("Result")
 RUN = inside.RUN
+OF_TRAINING = ("precision", "data.batch_size")  # settings that no verb after it computes with
 FIRST = str(CATALOGUE["framework"].values[0])
 
 
@@ -47,6 +48,7 @@ class Runner:
     python: Path  # that is a fork of a process with all imports
     slow_disk_s: float
     num_gpus: int
+    sampled: bool  # not the whole matrix
     models: dict[str, Trained] = field(default_factory=dict)  # one for each settings and shapes of weights
 
     async def train(self, project: Rendered) -> Trained:
@@ -57,13 +59,12 @@ class Runner:
     async def _train(self, project: Rendered, key: str) -> Trained:
         if "mlflow" in str(project.answers["loggers"]):
             await self.prepare_mlflow(self.folder / key / RUN)
-        first = await self.start(project, key, STOPPED_AFTER, scale=inside.OTHER_SCALE)
+        first = await self.start(project, key, STOPPED_AFTER, scale=inside.OTHER_SCALE, forge=True)
         run = self.folder / key / RUN
         settings = (run / "config.yaml").read_text()
-        await self.pool(inside.forge_checkpoint, run)
         then = await self.start(project, key, ENDS_WITH, "--resume", "auto")
         expect_restored(project, first, then)
-        [facts] = await self.pool(inside.facts, run)
+        facts = then[0].facts
         await self.compare_with_whole(project, facts, then[0].saved)
         await self.read_loggers(project, run, settings)
         return Trained(run, facts)
@@ -76,7 +77,13 @@ class Runner:
         shutil.copy(store, run / "mlflow.db")
 
     async def start(
-        self, project: Rendered, place: str, steps: int, *more: str, scale: float | None = None
+        self,
+        project: Rendered,
+        place: str,
+        steps: int,
+        *more: str,
+        scale: float | None = None,
+        forge: bool = False,
     ) -> list[inside.Observed]:
         """Train in as many processes as the strategy takes, in a place of its own."""
         folder, ranks = self.prepare(project, place)
@@ -86,6 +93,7 @@ class Runner:
             scale,
             self.slow_disk_s,
             self.pool.pictures,
+            forge,
             cwd=folder,
             path=folder / "src",
             ranks=ranks,
@@ -106,14 +114,18 @@ class Runner:
             raise NotRunError(f"needs {ranks} GPUs")
         return folder, ranks
 
+    def like(self, project: Rendered) -> Rendered:
+        """What stands for a project in the stages after training: in a sample, one of another precision."""
+        return project_of({**project.answers, "precision": "fp32"}, self.root) if self.sampled else project
+
     async def harm(self, project: Rendered) -> None:
         """What goes wrong in a run without loggers changes no weight that it must not, and loses nothing."""
         plain = project_of({**project.answers, "loggers": []}, self.root)
-        key = key_of(closure(plain, "train"), "harm")
+        key = key_of(closure(self.like(plain), "train"), "harm")
 
         async def run(name: str, harm: Harm) -> str:
             folder, ranks = self.prepare(plain, f"{key}-{name}")
-            call = (harm.wrong_end, arguments_of_run(ranks, UNTIL))
+            call = (harm.wrong_end, arguments_of_run(ranks, UNTIL), self.pool.pictures)
             wrong = await self.pool(*call, cwd=folder, path=folder / "src", ranks=ranks)
             return "".join(f"{name}, process {rank}: {text}\n" for rank, text in enumerate(wrong) if text)
 
@@ -131,8 +143,7 @@ class Runner:
 
         async def run() -> tuple[dict[str, Any], inside.Leaves]:
             seen = await self.start(plain, key, ENDS_WITH, scale=inside.OTHER_SCALE)
-            [facts] = await self.pool(inside.facts, self.folder / key / RUN)
-            return facts, seen[0].saved
+            return seen[0].facts, seen[0].saved
 
         return await self.programs.once("whole", key, run)
 
@@ -165,7 +176,7 @@ class Runner:
 
     async def predict(self, project: Rendered, trained: Trained) -> list[inside.Prediction]:
         """Score the test split, and predict a few images: what everything that serves is held to."""
-        files = closure(project, "evaluate") | closure(project, "predict")
+        files = closure(self.like(project), "evaluate") | closure(self.like(project), "predict")
 
         async def run(folder: Path) -> list[inside.Prediction]:
             predictions: list[inside.Prediction]
@@ -181,17 +192,17 @@ class Runner:
             await self.expect_nothing_wrong(inside.wrong_in_export, cwd=folder)
             return folder / RUN / "export"
 
-        return await self.use("export", project, trained, closure(project, "export"), run)
+        return await self.use("export", project, trained, closure(self.like(project), "export"), run)
 
     async def serve(self, project: Rendered, trained: Trained) -> None:
         """The service predicts what `predict` does."""
         predictions = await self.predict(project, trained)
         exported = await self.export(project, trained)
-        files = closure(project, "serve") | closure(project, "export")
+        files = closure(self.like(project), "serve") | closure(self.like(project), "export")
 
         async def run(folder: Path) -> None:
             shutil.copytree(exported, folder / RUN / "export")
-            await self.expect_nothing_wrong(inside.wrong_in_service, predictions, cwd=folder)
+            await self.expect_nothing_wrong(inside.wrong_in_service, predictions, self.python, cwd=folder)
 
         await self.use("serve", project, trained, files, run)
 
@@ -204,7 +215,8 @@ class Runner:
             if "mlflow" in str(project.answers["loggers"]):
                 await self.prepare_mlflow(folder / inside.SEARCH)
             processes = 1 if project.answers["strategy"] == "single" else 2
-            await self.expect_nothing_wrong(inside.wrong_in_search, processes, self.python, cwd=folder)
+            search = (inside.wrong_in_search, processes, self.python, self.pool.pictures)
+            await self.expect_nothing_wrong(*search, cwd=folder)
 
         await self.programs.once("tune", key_of(files), run)
 
@@ -227,10 +239,11 @@ class Runner:
     ) -> Result:
         """Run something with a copy of a trained run, once for each distinct program and settings.
 
-        Runs whose weights differ in nothing but their numbers stand for each other.
+        Runs whose weights differ in nothing but their numbers stand for each other, and so do those that
+        came to their weights in another precision or in batches of another size.
         """
-        settings = (trained.run / "config.yaml").read_text()
-        model = key_of({}, settings, inside.shapes(trained.facts["best.pt"]))
+        settings = inside.settings((trained.run / "config.yaml").read_text())
+        model = key_of({}, settings | dict.fromkeys(OF_TRAINING), inside.shapes(trained.facts["best.pt"]))
         trained = self.models.setdefault(model, trained)
         key = key_of(files, stage, model)
 
@@ -248,7 +261,7 @@ def arguments_of_run(ranks: int, steps: int) -> list[str]:
     """Short steps of as many samples, however many processes share them."""
     return [
         *("--epochs", "3", "--max_steps", str(steps), "--log_every", "1", "--num_threads", "1"),
-        *("--model.width", "8", "--ema_decay", "0.5", "--data.batch_size", str(SAMPLES // (ranks or 1))),
+        *("--model.width", "4", "--ema_decay", "0.5", "--data.batch_size", str(SAMPLES // (ranks or 1))),
     ]
 
 

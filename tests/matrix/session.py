@@ -21,7 +21,7 @@ from tests.projects import Rendered, write
 from tests.releases import ROOT
 
 SAMPLE = 24  # combinations that go through Copier's public function too, and at most one of ten
-TYPED = 6  # projects of a sample that mypy checks; the tests, and a whole run, check all sources
+TYPED = 4  # projects of a sample that mypy checks; the tests, and a whole run, check all sources
 MYPY_CACHE = ROOT / ".mypy_cache/generated"  # what it learnt of torch holds until torch changes
 SLOW_DISK_S = 0.02  # that the first of several processes waits for each file
 CHUNKS = 8  # in which combinations are shared out to forks
@@ -42,7 +42,7 @@ class Session:
     slow_disk_s: float = SLOW_DISK_S
     progress: Progress = lambda *_: None
     tell: Callable[[Failure], None] = lambda _: None  # of a failure at once: what follows may take long
-    slots: int = field(default_factory=lambda: (os.cpu_count() or 1) + 1)  # a search waits for its trials
+    slots: int = field(default_factory=lambda: 2 * (os.cpu_count() or 1) + 1)  # a search waits for its trials
 
     def __post_init__(self) -> None:
         self.report = Report(self.device, len(self.answers))
@@ -99,7 +99,9 @@ class Session:
     async def check(self) -> None:
         with self.stage("check") as row:
             row.programs = len({(n, t) for _, project in self.projects for n, t in project.files.items()})
-            typed = check.cover_of_sources(self.projects)[: None if self.whole else TYPED]
+            typed = check.cover_of_sources(self.projects)
+            if not self.whole:
+                typed = check.with_the_first_settings(typed)[:TYPED]
             jobs = [
                 self.pool(check.check_types, typed, MYPY_CACHE, patience_s=1200),
                 self.pool(check.check_files, self.projects),
@@ -109,29 +111,33 @@ class Session:
 
     async def run(self, num_gpus: int) -> None:
         with warm_python(self.folder, self.pool.pictures) as python:
-            runner = Runner(
-                self.folder / "runs", self.pool, self.programs, self.root, python, self.slow_disk_s, num_gpus
-            )
+            folder, pool, programs = self.folder / "runs", self.pool, self.programs
+            slow_disk_s, sampled = self.slow_disk_s, not self.whole
+            runner = Runner(folder, pool, programs, self.root, python, slow_disk_s, num_gpus, sampled)
             await self.run_groups(runner)
 
     async def run_groups(self, runner: Runner) -> None:
-        for name, group in groups(self.projects).items():
-            begin, before = time.monotonic(), Counter(self.programs.distinct)
-            computed = warm.seconds_of(runner.python)
+        for name, group in groups(self.projects).items() if self.whole else [("sample", self.projects)]:
+            before = Counter(self.programs.distinct)
+            started = len(warm.seconds_of(runner.python))
             with self.stage(f"run: {name}") as row:
-                training = (runner.train(project) for _, project in group)
-                await asyncio.gather(*training, return_exceptions=True)  # `prove` meets what they raise
-                seconds = time.monotonic() - begin
+                if self.whole:
+                    await self.time_training(name, runner, group)
                 await self.prove(row, runner, group)
-            computed = warm.seconds_of(runner.python) - computed
-            row.cpu_seconds += computed
-            self.pool.used["tune"].cpu_seconds += computed
-            distinct = self.programs.distinct - before
-            row.programs = distinct.total()
-            self.report.rates.append((name, len(group), distinct["train"], seconds))
+            for part, seconds in warm.seconds_of(runner.python)[started:]:
+                row.cpu_seconds += seconds
+                self.pool.used[part].cpu_seconds += seconds
+            row.programs = (self.programs.distinct - before).total()
         for name, programs in self.programs.distinct.items():
             used = self.pool.used[name]
             self.report.parts.append((name, programs, used.forks, used.cpu_seconds))
+
+    async def time_training(self, name: str, runner: Runner, group: Named) -> None:
+        begin, before = time.monotonic(), self.programs.distinct["train"]
+        training = (runner.train(project) for _, project in group)
+        await asyncio.gather(*training, return_exceptions=True)  # `prove` meets what they raise
+        distinct = self.programs.distinct["train"] - before
+        self.report.rates.append((name, len(group), distinct, time.monotonic() - begin))
 
     async def prove(self, row: Stage, runner: Runner, group: Named) -> None:
         row.combinations = len(group)

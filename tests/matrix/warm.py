@@ -5,6 +5,7 @@ that hands its arguments, environment and open files to the server, and ends as 
 """
 
 import atexit
+import inspect
 import json
 import os
 import runpy
@@ -20,6 +21,8 @@ from tests.matrix.inside import PACKAGE, remember_pictures
 
 MOST_BYTES = 200_000  # of a message: arguments and environment
 FORWARDED = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
+NO_FILES = {"<frozen runpy>": "runpy", "<string>": "__main__"}  # whose frames `inspect.stack`, which torchrun
+# calls all the time, would look for in all modules, again and again
 
 SCRIPT = """\
 #!{python} -IS
@@ -47,10 +50,11 @@ def write_script(folder: Path) -> Path:
     return script
 
 
-def seconds_of(script: Path) -> float:
-    """What all programs together have computed, that have ended."""
+def seconds_of(script: Path) -> list[tuple[str, float]]:
+    """What each program that has ended was part of, and how long it computed."""
     notes = script.with_name("warm.seconds")
-    return sum(map(float, notes.read_text().split())) if notes.exists() else 0.0
+    lines = [line.split() for line in notes.read_text().splitlines()] if notes.exists() else []
+    return [("serve" if name == f"{PACKAGE}.serve" else "tune", float(seconds)) for name, seconds in lines]
 
 
 def serve(script: Path, pictures: Path) -> None:
@@ -79,6 +83,8 @@ def run(connection: socket.socket, script: Path, pictures: Path) -> NoReturn:
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)
+    for frame, name in NO_FILES.items():
+        inspect.modulesbyfile[str(Path(frame).absolute())] = name
     sys.executable = str(script)
     sys.path[:0] = ["", *filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))]
     threading.Thread(target=listen, args=(connection,), daemon=True).start()
@@ -88,7 +94,7 @@ def run(connection: socket.socket, script: Path, pictures: Path) -> NoReturn:
     code = run_module([module, *rest])
     times = os.times()
     with script.with_name("warm.seconds").open("a") as notes:
-        notes.write(f"{times.user + times.system}\n")
+        notes.write(f"{module} {sum(times[:4])}\n")  # with those of programs that are no forks
     connection.send(str(code).encode())
     os._exit(code)
 
