@@ -250,6 +250,18 @@ def test_no_function_is_longer_than_a_thought() -> None:
                     assert lines <= MOST_LINES, f"{name}: {node.name} has {lines} lines in {project}"
 
 
+def test_a_test_of_a_project_calls_what_it_defines() -> None:
+    """A coroutine that nobody runs asserts nothing, and its test passes."""
+    for name, content, project in distinct():
+        if name.startswith("tests/") and name.endswith(".py"):
+            for test in ast.walk(ast.parse(content)):
+                if isinstance(test, ast.FunctionDef):
+                    used = {node.id for node in ast.walk(test) if isinstance(node, ast.Name)}
+                    inner = [n for n in test.body if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
+                    unused = {n.name for n in inner if not n.decorator_list} - used
+                    assert not unused, f"{name}: {test.name} does not use {unused} in {project}"
+
+
 @cache
 def code_lines(source: str) -> int:
     """Lines that hold more than a comment or a docstring."""

@@ -96,6 +96,8 @@ def test_a_batch_has_one_model_whatever_takes_over_meanwhile():
         old.go_on.set()
         assert [(await job)[0].version for job in (before, after)] == ["ab", "cd"]
 
+    asyncio.run(scenario())
+
 
 def test_what_a_model_raises_reaches_those_who_asked_and_no_other():
     async def scenario():
