@@ -30,7 +30,7 @@ def failing(session: Session) -> set[str]:
 def mistake(mutation: Mutation) -> ParameterSet:
     """A parameter; the ones that are seen in seconds are part of `make test`."""
     slow = (pytest.mark.soak, pytest.mark.skipif(not SOAK, reason="make soak"))
-    return pytest.param(mutation, marks=() if mutation.quick else slow, id=mutation.name)
+    return pytest.param(mutation, marks=slow if mutation.slow else (), id=mutation.name)
 
 
 @pytest.mark.timeout(900)

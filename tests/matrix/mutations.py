@@ -39,7 +39,7 @@ class Mutation:
     new: str
     over: Sequence[Answers]  # combinations that are tried
     bites: Bites
-    quick: bool = False
+    slow: bool = False  # over a minute
     slow_disk_s: float = 0.02  # that the first of several processes waits for each file
 
     def apply(self, folder: Path) -> Path:
@@ -114,6 +114,7 @@ MUTATIONS = (
         "code = self.code",
         TOGETHER,
         lambda answers: answers["strategy"] != "single",
+        slow=True,
         slow_disk_s=1.0,
     ),
     Mutation(
@@ -131,7 +132,6 @@ MUTATIONS = (
         "",
         ALONE,
         has(framework="ignite"),
-        quick=True,
     ),
     Mutation(
         "a gradient that is not finite is applied",
@@ -148,7 +148,6 @@ MUTATIONS = (
         "return False",
         ALONE,
         lambda _: True,
-        quick=True,
     ),
     Mutation(
         "an error loses the steps since the last validation",
@@ -173,7 +172,6 @@ MUTATIONS = (
         "if False",
         ALONE,
         lambda _: True,
-        quick=True,
     ),
     Mutation(
         "what is watched is never measured",
@@ -190,6 +188,5 @@ MUTATIONS = (
         "dynamic_shapes=None",
         SERVING,
         has(serving="export"),
-        quick=True,
     ),
 )
