@@ -140,12 +140,6 @@ def mypy_settings(project: Rendered) -> str:
     return "\n".join(["[tool.mypy]", *kept])
 
 
-def with_the_first_settings(projects: Sequence[tuple[str, Rendered]]) -> list[tuple[str, Rendered]]:
-    """Those that mypy checks in one go with the first one; each go reads all of torch again."""
-    first = mypy_settings(projects[0][1])
-    return [(name, project) for name, project in projects if mypy_settings(project) == first]
-
-
 def cover_of_sources(projects: Sequence[tuple[str, Rendered]]) -> list[tuple[str, Rendered]]:
     """A few projects that together hold every distinct source."""
     name_of = {id(project): name for name, project in projects}
