@@ -239,7 +239,7 @@ def test_a_run_that_is_killed_anywhere_ends_as_one_that_was_not(
         project.go_on(f"killed-{i}", VARIANTS[0])
         check_end(project, f"killed-{i}", 0, harm)
         assert i < 2 * number, "most runs ended before they were to be killed"
-    said = ", ".join(f"{count} {where}" for where, count in killed.items())
+    said = ", ".join(f"{kills} {where}" for where, kills in killed.items())
     say(f"R2 {framework}: killed {number} times ({said}); all {i} runs went on to the same end")
     assert killed["save"] >= 0.2 * number
 

@@ -103,7 +103,10 @@ def train(
 
 
 def remember_pictures(folder: Path) -> None:
-    """Draw, which takes half of a run, only what no run had the like of: all but the numbers are the same."""
+    """Draw only what no run had the like of, all but the numbers: drawing takes half of a run.
+
+    The pictures of a run are neither plotted nor rendered again, those of a search are not rendered.
+    """
     plots = importlib.import_module(f"{PACKAGE}.plots")
     for name in ("draw_curves", "draw_confusion"):
         setattr(plots, name, drawn_once(getattr(plots, name), folder))

@@ -20,7 +20,7 @@ DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 Result = TypeVar("Result")
 RUN = inside.RUN
 OF_TRAINING = ("precision", "data.batch_size")  # settings that no verb after it computes with
-FIRST = str(CATALOGUE["framework"].values[0])
+FIRST, PRECISION = (str(CATALOGUE[name].values[0]) for name in ("framework", "precision"))
 
 
 class WrongError(Exception):
@@ -115,8 +115,8 @@ class Runner:
         return folder, ranks
 
     def like(self, project: Rendered) -> Rendered:
-        """What stands for a project in the stages after training: in a sample, one of another precision."""
-        return project_of({**project.answers, "precision": "fp32"}, self.root) if self.sampled else project
+        """What stands for a project after its training: in a sample, the same one of the first precision."""
+        return project_of({**project.answers, "precision": PRECISION}, self.root) if self.sampled else project
 
     async def harm(self, project: Rendered) -> None:
         """What goes wrong in a run without loggers changes no weight that it must not, and loses nothing."""
@@ -176,7 +176,8 @@ class Runner:
 
     async def predict(self, project: Rendered, trained: Trained) -> list[inside.Prediction]:
         """Score the test split, and predict a few images: what everything that serves is held to."""
-        files = closure(self.like(project), "evaluate") | closure(self.like(project), "predict")
+        like = self.like(project)
+        files = closure(like, "evaluate") | closure(like, "predict")
 
         async def run(folder: Path) -> list[inside.Prediction]:
             predictions: list[inside.Prediction]
@@ -198,7 +199,8 @@ class Runner:
         """The service predicts what `predict` does."""
         predictions = await self.predict(project, trained)
         exported = await self.export(project, trained)
-        files = closure(self.like(project), "serve") | closure(self.like(project), "export")
+        like = self.like(project)
+        files = closure(like, "serve") | closure(like, "export")
 
         async def run(folder: Path) -> None:
             shutil.copytree(exported, folder / RUN / "export")

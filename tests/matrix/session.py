@@ -109,9 +109,16 @@ class Session:
 
     async def run(self, num_gpus: int) -> None:
         with warm_python(self.folder, self.pool.pictures) as python:
-            folder, pool, programs = self.folder / "runs", self.pool, self.programs
-            slow_disk_s, sampled = self.slow_disk_s, not self.whole
-            runner = Runner(folder, pool, programs, self.root, python, slow_disk_s, num_gpus, sampled)
+            runner = Runner(
+                self.folder / "runs",
+                self.pool,
+                self.programs,
+                self.root,
+                python,
+                self.slow_disk_s,
+                num_gpus,
+                sampled=not self.whole,
+            )
             await self.run_groups(runner)
 
     async def run_groups(self, runner: Runner) -> None:
