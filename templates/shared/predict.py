@@ -43,10 +43,9 @@ class Predictor:
 
 def name_best(probabilities: NDArray[np.float32], classes: list[str]) -> list[dict[str, Any]]:
     """The most probable class of each row [B, C]."""
-    best = zip(probabilities.max(axis=1).tolist(), probabilities.argmax(axis=1).tolist(), strict=True)
     return [
-        {"label": classes[index], "index": index, "probability": round(probability, 6)}
-        for probability, index in best
+        {"label": classes[index], "index": index, "probability": round(probabilities.item(row, index), 6)}
+        for row, index in enumerate(probabilities.argmax(axis=1).tolist())
     ]
 
 
