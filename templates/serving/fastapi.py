@@ -87,7 +87,7 @@ def add_predict(app: FastAPI, service: Service) -> None:
             if request.headers.get("content-type", "").startswith("multipart/form-data"):
                 inputs: list[Any] = await read_files(request, settings.max_batch)
             else:
-                inputs = parse_inputs(await request.body())
+                inputs = parse_inputs((await request.receive())["body"])  # all of it: see `Limits`
             if all(isinstance(value, list) for value in inputs):
                 images = decode(inputs, shape, settings.max_batch)
             else:  # unpacking files takes its time
