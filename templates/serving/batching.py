@@ -20,8 +20,8 @@ Answer = tuple[Model, Probabilities]  # and the model that gave it
 class Batcher:
     """Calls the model: at once if it takes no time, in the event loop while it is fast, else in a thread."""
 
-    def __init__(self, model: Model, most: int) -> None:
-        self.model, self.most = model, most
+    def __init__(self, model: Model, most: int, deadline_s: float) -> None:
+        self.model, self.most, self.deadline_s = model, most, deadline_s
         self.jobs: deque[tuple[Pixels, asyncio.Future[Answer]]] = deque()
         self.seconds = defaultdict[int, float](lambda: math.inf)  # of the last call, by log2 of its size
         self.worker: asyncio.Task[None] | None = None
@@ -35,13 +35,14 @@ class Batcher:
         monitoring.set_model(model.version)
 
     async def answer(self, images: Pixels) -> Answer:
-        """The probabilities of these images, `most` or fewer."""
+        """The probabilities of these images, `most` or fewer; raises `TimeoutError` after `deadline_s`."""
         if self.worker is None and self.seconds[len(images).bit_length()] < INSTANT_S:
             return self.model, self.run(self.model, images)
         job: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self.jobs.append((images, job))
         self.worker = self.worker or asyncio.create_task(self.work())  # begins when all that came is read
-        return await job
+        async with asyncio.timeout(self.deadline_s):
+            return await job
 
     async def work(self) -> None:
         """Answer batch after batch, until nobody waits."""

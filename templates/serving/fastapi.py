@@ -30,7 +30,7 @@ class Service:
 
     def __init__(self, run: Path, settings: Settings) -> None:
         self.run, self.settings = run, settings
-        self.batcher = Batcher(settings.load_model(run), settings.max_batch)
+        self.batcher = Batcher(settings.load_model(run), settings.max_batch, settings.deadline_s)
         self.draining = False
         self.stop: Callable[[], None] = lambda: None  # ends the server that the service runs in
 
@@ -55,13 +55,13 @@ class Service:
     @asynccontextmanager
     async def running(self, app: FastAPI) -> AsyncIterator[None]:
         """Warm up; then SIGTERM and Ctrl-C drain, SIGHUP reloads."""
-        loop, tasks = asyncio.get_running_loop(), set[asyncio.Task[None]]()
+        loop, tasks, model = asyncio.get_running_loop(), set[asyncio.Task[None]](), self.batcher.model
         with suppress(NotImplementedError, AttributeError):  # Windows has no such signals
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, self.drain)
             loop.add_signal_handler(signal.SIGHUP, lambda: tasks.add(loop.create_task(self.reload())))
         for power in range(self.settings.max_batch.bit_length()):  # no request waits for what happens once
-            await self.batcher.answer(np.zeros((2**power, *self.batcher.model.shape), np.uint8))
+            await asyncio.to_thread(self.batcher.run, model, np.zeros((2**power, *model.shape), np.uint8))
         gc.freeze()  # what is imported stays; to look through it again and again would hold requests up
         yield
 
@@ -92,8 +92,7 @@ def add_predict(app: FastAPI, service: Service) -> None:
                 images = decode(inputs, shape, settings.max_batch)
             else:  # unpacking files takes its time
                 images = await asyncio.to_thread(decode, inputs, shape, settings.max_batch)
-            async with asyncio.timeout(settings.deadline_s):
-                model, answers = await service.batcher.answer(images)
+            model, answers = await service.batcher.answer(images)
         except InputError as error:
             raise HTTPException(422, str(error)) from None
         except TimeoutError:

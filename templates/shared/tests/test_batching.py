@@ -45,7 +45,7 @@ async def until(condition):
 def test_an_idle_model_is_called_at_once_and_a_busy_one_with_all_that_wait():
     async def scenario():
         slow = Slow()
-        batcher = Batcher(slow.model, 8)
+        batcher = Batcher(slow.model, 8, 30)
         slow.go_on.clear()
         jobs = [submit(batcher, image(0))]
         await until(lambda: slow.sizes)
@@ -61,7 +61,7 @@ def test_an_idle_model_is_called_at_once_and_a_busy_one_with_all_that_wait():
 def test_a_fast_model_stays_in_the_loop_and_a_slow_one_leaves_it():
     async def scenario():
         slow = Slow()
-        batcher = Batcher(slow.model, 8)
+        batcher = Batcher(slow.model, 8, 30)
         await submit(batcher, image(1))  # it is not known yet how long it takes
         assert threading.current_thread() not in slow.threads
         slow.threads.clear()
@@ -75,7 +75,7 @@ def test_a_fast_model_stays_in_the_loop_and_a_slow_one_leaves_it():
 def test_a_call_that_takes_no_time_waits_for_nothing():
     async def scenario():
         slow = Slow()
-        batcher = Batcher(slow.model, 8)
+        batcher = Batcher(slow.model, 8, 30)
         batcher.seconds[1] = 0.00001
         with pytest.raises(StopIteration) as end:
             batcher.answer(image(1)).send(None)  # the loop gets no turn before the answer is there
@@ -87,7 +87,7 @@ def test_a_call_that_takes_no_time_waits_for_nothing():
 def test_a_batch_has_one_model_whatever_takes_over_meanwhile():
     async def scenario():
         old, new = Slow("ab"), Slow("cd")
-        batcher = Batcher(old.model, 8)
+        batcher = Batcher(old.model, 8, 30)
         old.go_on.clear()
         before = submit(batcher, image(1))
         await until(lambda: batcher.worker and old.sizes and not before.done())
@@ -99,10 +99,25 @@ def test_a_batch_has_one_model_whatever_takes_over_meanwhile():
     asyncio.run(scenario())
 
 
+def test_a_wait_ends_at_the_deadline_and_spares_the_model():
+    async def scenario():
+        slow = Slow()
+        batcher = Batcher(slow.model, 8, 0.01)
+        slow.go_on.clear()
+        for value in range(2):
+            with pytest.raises(TimeoutError):
+                await submit(batcher, image(value))
+        slow.go_on.set()
+        await until(lambda: batcher.worker is None)
+        assert slow.sizes == [1]
+
+    asyncio.run(scenario())
+
+
 def test_what_a_model_raises_reaches_those_who_asked_and_no_other():
     async def scenario():
         slow = Slow()
-        batcher = Batcher(slow.model, 8)
+        batcher = Batcher(slow.model, 8, 30)
         batcher.model = replace(slow.model, run=fail)
         with pytest.raises(RuntimeError, match="broken"):
             await submit(batcher, image(1))
