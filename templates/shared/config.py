@@ -87,9 +87,7 @@ class Config:
         return tree | {f"{group}.{key}": value for group in groups for key, value in groups[group].items()}
 
 
-UNKNOWN = (
-    r"arguments: --([^\s=]+)|Group '(\w+)' does not accept option '(\w+)'|Option '(\w+)' is not accepted"
-)
+UNKNOWN = r"arguments: --([^\s=]+)|Group '(\w+)' does not accept option '(\w+)'|Option '(\w+)' is not"
 
 
 class Parser(ArgumentParser):
@@ -120,9 +118,8 @@ def parse(verb: str, *, of_run: bool = False, **own: Mapping[str, Any]) -> tuple
     for name, options in own.items():
         parser.add_argument(name, **options)
     parser.add_class_arguments(Config, as_group=False)
-    args = parser.parse_args()
-    settings = parser.instantiate(args)
-    return Config(**{f.name: settings[f.name] for f in fields(Config)}), args
+    args = parser.instantiate(parser.parse_args())
+    return Config(**{f.name: args[f.name] for f in fields(Config)}), args
 
 
 @contextmanager
