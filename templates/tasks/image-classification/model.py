@@ -43,18 +43,14 @@ class Net(nn.Module):
         parts = images.chunk(self.micro_batches)
         return torch.cat([checkpoint(self.compute, part, use_reentrant=False) for part in parts])
 
-    def compute(self, images: Tensor) -> Tensor:
-        features = images
+    def compute(self, features: Tensor) -> Tensor:
+        again = self.activation_checkpointing and self.training
         for block in self.blocks:
-            again = self.activation_checkpointing and self.training
             features = checkpoint(block, features, use_reentrant=False) if again else block(features)
         logits: Tensor = self.head(self.dropout(features.mean(dim=(2, 3))))
         return logits
 
 
 def _block(inputs: int, outputs: int, *, stride: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, kernel_size=3, stride=stride, padding=1, bias=False),
-        nn.GroupNorm(math.gcd(8, outputs), outputs),
-        nn.ReLU(),
-    )
+    convolution = nn.Conv2d(inputs, outputs, kernel_size=3, stride=stride, padding=1, bias=False)
+    return nn.Sequential(convolution, nn.GroupNorm(math.gcd(8, outputs), outputs), nn.ReLU())

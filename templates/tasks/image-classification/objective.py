@@ -1,6 +1,5 @@
 """What the model is trained to do, and how well it does it."""
 
-import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
@@ -27,4 +26,4 @@ def scores(confusion: Tensor) -> dict[str, float]:
 
 def probabilities(logits: Tensor) -> Tensor:
     """The probability of each class [B, C]."""
-    return torch.softmax(logits.float(), dim=1)
+    return logits.float().softmax(dim=1)
