@@ -1,6 +1,7 @@
 """Score the best weights of a run on the test split: `python -m <package>.evaluate [--run DIR]`."""
 
 import torch
+from sklearn.metrics import confusion_matrix
 
 from .config import UserError, parse, plain_errors
 from .data import build_eval_loader, load_images
@@ -17,15 +18,12 @@ def main() -> None:
         if images.classes != predictor.classes:
             raise UserError(f"data.root={cfg.data.root}: its classes are not those of the model.")
 
-        confusion = torch.zeros(len(images.classes), len(images.classes))
-        total_loss = 0.0
-        for batch, labels in build_eval_loader(images.test, cfg):
-            logits = predictor.net(batch)
-            total_loss += loss(logits, labels).item() * len(labels)
-            confusion.index_put_((labels, logits.argmax(dim=1)), torch.ones(()), accumulate=True)
+        batches = [(predictor.net(batch), labels) for batch, labels in build_eval_loader(images.test, cfg)]
+        logits, labels = map(torch.cat, zip(*batches, strict=True))
+        counts = confusion_matrix(labels, logits.argmax(dim=1), labels=range(len(images.classes)))
 
-        print(f"test/loss {total_loss / len(images.test):.4f}")
-        for name, score in scores(confusion).items():
+        print(f"test/loss {loss(logits, labels):.4f}")
+        for name, score in scores(torch.from_numpy(counts)).items():
             print(f"test/{name} {score:.4f}")
 
 
