@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .config import Config, UserError, parse, plain_errors
-from .data import SUFFIXES, WHITE, Shape, load_image
+from .data import WHITE, Shape, find_images, load_image
 from .model import Net
 from .objective import probabilities
 from .storage import load_best, load_weights
@@ -26,8 +26,7 @@ class Predictor:
     """The best weights of a run; raises `UserError` where there are none, or those of another model."""
 
     def __init__(self, run: Path, cfg: Config) -> None:
-        path = run / "best.pt"
-        if not path.exists():
+        if not (path := run / "best.pt").exists():
             raise UserError(f"run={run}: it holds no best.pt. Train first, or name a run with --run.")
         best, weights = load_best(run)
         self.classes: list[str] = best["classes"]
@@ -52,15 +51,11 @@ def name_best(probabilities: NDArray[np.float32], classes: list[str]) -> list[di
 def read_inputs(names: list[str], shape: Shape) -> Iterator[tuple[str, Tensor]]:
     """The name of every input, and the image as bytes [C, H, W]."""
     for path in map(Path, names):
-        if not path.exists():
-            raise UserError(f"{path}: there is no such file or folder.")
         if path.suffix == ".npy":
             yield from ((f"{path}[{i}]", image) for i, image in enumerate(_read_array(path, shape)))
-        elif path.is_dir():
-            files = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)
-            yield from ((str(file), load_image(file, shape)) for file in files)
         else:
-            yield str(path), load_image(path, shape)
+            files = find_images(path) if path.is_dir() else [path]
+            yield from ((str(file), load_image(file, shape)) for file in files)
 
 
 def _read_array(path: Path, shape: Shape) -> Tensor:

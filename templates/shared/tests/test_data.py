@@ -89,7 +89,7 @@ def test_a_folder_that_cannot_be_trained_on_is_named(folder):
     with pytest.raises(UserError, match=r"3\.png: this image cannot be read"):
         load_images(DataConfig(root=folder))
     (folder / "a").mkdir()
-    with pytest.raises(UserError, match="a: this class has no images"):
+    with pytest.raises(UserError, match="a: this folder has no images"):
         load_images(DataConfig(root=folder))
 
 

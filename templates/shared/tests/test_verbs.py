@@ -52,7 +52,7 @@ def test_predict_takes_files_folders_and_arrays(trained, digit, command_line, ca
 
 
 @pytest.mark.parametrize(
-    ("name", "reason"), [("missing.png", "no such file"), ("text.png", "cannot be read")]
+    ("name", "reason"), [("missing.png", "No such file"), ("text.png", "cannot be read")]
 )
 def test_predict_names_a_file_it_cannot_read(trained, tmp_path, command_line, name, reason):
     (tmp_path / "text.png").write_text("no image")

@@ -2,18 +2,16 @@
 
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
-from torch import Tensor
-from torch.nn.functional import affine_grid, grid_sample
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from .config import Config, DataConfig, UserError
@@ -58,8 +56,8 @@ class Augmented(Dataset[Batch]):
         images, labels = self.split[indices]
         transforms = torch.eye(2, 3).repeat(len(indices), 1, 1)
         transforms[:, :, 2] = 2 * SHIFT * _moves(len(self.split), self.seed, epoch)[indices]
-        grid = affine_grid(transforms, list(images.shape), align_corners=False)
-        return grid_sample(images, grid, align_corners=False), labels
+        grid = nn.functional.affine_grid(transforms, list(images.shape), align_corners=False)
+        return nn.functional.grid_sample(images, grid, align_corners=False), labels
 
 
 class TrainBatches(Sampler[tuple[int, list[int]]]):
@@ -72,10 +70,8 @@ class TrainBatches(Sampler[tuple[int, list[int]]]):
     def __init__(self, num_samples: int, cfg: Config, step: int) -> None:
         self.num_samples, self.seed, self.batch_size = num_samples, cfg.seed, cfg.data.batch_size
         if len(self) == 0:
-            raise UserError(
-                f"data.batch_size={self.batch_size}: the {num_samples} training images are too few for one"
-                f" step of {world_size()} process(es). Lower data.batch_size."
-            )
+            few = f"the {num_samples} training images are too few for one step of {world_size()} process(es)"
+            raise UserError(f"data.batch_size={self.batch_size}: {few}. Lower data.batch_size.")
         self.first_epoch, steps = divmod(step, steps_per_epoch(cfg, len(self)))
         self.first_batch = steps * cfg.optim.accumulate  # a resumed run begins in the middle of an epoch
         self.epoch = self.first_epoch
@@ -94,8 +90,7 @@ class TrainBatches(Sampler[tuple[int, list[int]]]):
         return ((self.epoch, indices) for indices in steps[first:, rank()].tolist())
 
 
-@dataclass(frozen=True)
-class Images:
+class Images(NamedTuple):
     """The three splits, each with the same share of every class."""
 
     train: Split
@@ -125,8 +120,16 @@ def load_image(path: Path | BinaryIO, shape: Shape) -> Tensor:
         with Image.open(path) as image:
             pixels = np.array(image.convert("L" if channels == 1 else "RGB").resize((width, height)))
     except OSError as error:  # Pillow's own error is one
-        raise UserError(f"{path}: this image cannot be read. Replace or remove it. ({error})") from None
+        raise UserError(f"{path}: this image cannot be read ({error}). Replace it or leave it out.") from None
     return torch.from_numpy(pixels).reshape(height, width, channels).permute(2, 0, 1)
+
+
+def find_images(folder: Path) -> list[Path]:
+    """The images in a folder and in those below it, in order; raises `UserError` where there are none."""
+    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    if not found:
+        raise UserError(f"{folder}: this folder has no images. Add some, or leave it out.")
+    return found
 
 
 def build_loaders(images: Images, cfg: Config, step: int) -> Loaders:
@@ -149,13 +152,12 @@ def build_eval_loader(split: Split, cfg: Config) -> DataLoader[Batch]:
 
 
 def _build_loader(dataset: Dataset[Batch], batches: Iterable[Any], cfg: Config) -> DataLoader[Batch]:
-    workers = cfg.data.num_workers
     return DataLoader(
         dataset,
         batch_size=None,  # an item is a batch
         sampler=batches,
-        num_workers=workers,
-        persistent_workers=workers > 0,
+        num_workers=cfg.data.num_workers,
+        persistent_workers=cfg.data.num_workers > 0,
         pin_memory=torch.cuda.is_available(),
         worker_init_fn=ignore_signals,
     )
@@ -176,13 +178,9 @@ def _read_folder(root: Path) -> tuple[Tensor, Tensor, list[str]]:
     if not root.is_dir():
         raise UserError(f"data.root={root}: there is no such folder.")
     classes = sorted(folder.name for folder in root.iterdir() if folder.is_dir())
-    images, labels = [], []
-    for label, name in enumerate(classes):
-        paths = sorted(path for path in (root / name).rglob("*") if path.suffix.lower() in SUFFIXES)
-        if not paths:
-            raise UserError(f"{root / name}: this class has no images. Add some, or remove the folder.")
-        images += [load_image(path, FOLDER_SHAPE) for path in paths]
-        labels += [label] * len(paths)
     if len(classes) < 2:
         raise UserError(f"data.root={root}: it holds {len(classes)} folder(s); give each class a folder.")
+    files = [find_images(root / name) for name in classes]
+    images = [load_image(path, FOLDER_SHAPE) for paths in files for path in paths]
+    labels = [label for label, paths in enumerate(files) for _ in paths]
     return torch.stack(images), torch.tensor(labels), classes
