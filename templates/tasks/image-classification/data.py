@@ -72,9 +72,8 @@ class TrainBatches(Sampler[tuple[int, list[int]]]):
         if len(self) == 0:
             few = f"the {num_samples} training images are too few for one step of {world_size()} process(es)"
             raise UserError(f"data.batch_size={self.batch_size}: {few}. Lower data.batch_size.")
-        self.first_epoch, steps = divmod(step, steps_per_epoch(cfg, len(self)))
-        self.first_batch = steps * cfg.optim.accumulate  # a resumed run begins in the middle of an epoch
-        self.epoch = self.first_epoch
+        self.epoch, steps = divmod(step, steps_per_epoch(cfg, len(self)))
+        self.done = {self.epoch: steps * cfg.optim.accumulate}  # batches of the epoch that a run resumes in
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch to yield next, before it begins."""
@@ -86,8 +85,8 @@ class TrainBatches(Sampler[tuple[int, list[int]]]):
     def __iter__(self) -> Iterator[tuple[int, list[int]]]:
         order = torch.randperm(self.num_samples, generator=generator(self.seed, self.epoch))
         steps = order[: len(self) * world_size() * self.batch_size].view(len(self), world_size(), -1)
-        first = self.first_batch if self.epoch == self.first_epoch else 0
-        return ((self.epoch, indices) for indices in steps[first:, rank()].tolist())
+        rest = steps[self.done.get(self.epoch, 0) :, rank()]
+        return ((self.epoch, indices) for indices in rest.tolist())
 
 
 class Images(NamedTuple):
