@@ -91,6 +91,8 @@ def imported_by(source: str) -> frozenset[str]:
         elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
             modules.add(node.module.partition(".")[0])
             names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.Attribute):
+            names.add(node.attr)  # such as pl.loggers.TensorBoardLogger
     direct = {name for module in modules for name in owners_of(module)}
     return frozenset(direct | {BEHIND[name] for name in names & set(BEHIND)})
 

@@ -14,31 +14,37 @@ from tests.conftest import Say
 from tests.projects import STRATEGIES, Project, by_framework, rendered, times, write
 from tests.releases import ROOT
 
-OLD = Path(__file__).with_name("schema-1")  # runs of release 0.1.0, stopped after two of three epochs
+OLD = {  # runs of earlier releases, stopped after two of three epochs; the second averaged its weights
+    release: Path(__file__).with_name(f"schema-{schema}") for release, schema in (("0.1.0", 1), ("0.3.1", 3))
+}
 
 
 def without_loggers(framework: str, folder: Path) -> Project:
     return Project(write(rendered({"framework": framework, "loggers": []}), folder), "my_project")
 
 
+@pytest.mark.parametrize("release", OLD)
 @by_framework(26)
-def test_a_run_of_release_0_1_0_goes_on_with_the_numbers_it_would_have_had(
-    framework: str, tmp_path: Path
+def test_a_run_of_an_earlier_release_goes_on_with_the_numbers_it_would_have_had(
+    framework: str, release: str, tmp_path: Path
 ) -> None:
     project = without_loggers(framework, tmp_path)
-    old = shutil.copytree(OLD / framework, tmp_path / "old")
+    old = shutil.copytree(OLD[release] / framework, tmp_path / "old")
     project.run(
         "-m", "my_project.train", "--config", "old/config.yaml", "--out_dir", "old", "--resume", "auto"
     )
     assert (old / "metrics.csv").read_text() == (old / "whole.csv").read_text()
     manifest = (old / "checkpoints/step-00000015.json").read_text()
-    assert '"schema": 3' in manifest
+    assert '"schema": 4' in manifest
 
 
+@pytest.mark.parametrize("release", OLD)
 @by_framework(26)
-def test_best_weights_of_release_0_1_0_still_predict(framework: str, tmp_path: Path) -> None:
+def test_best_weights_of_an_earlier_release_still_predict(
+    framework: str, release: str, tmp_path: Path
+) -> None:
     project = without_loggers(framework, tmp_path)
-    shutil.copytree(OLD / framework, tmp_path / "old")
+    shutil.copytree(OLD[release] / framework, tmp_path / "old")
     assert "test/accuracy" in project.run("-m", "my_project.evaluate", "--run", "old")
 
 
@@ -54,6 +60,20 @@ RUN = (
     "--model.width",
     "8",
 )
+
+
+@by_framework(3)
+def test_a_run_that_goes_on_has_the_patience_of_its_own_settings(framework: str, tmp_path: Path) -> None:
+    project = without_loggers(framework, tmp_path)
+    settings = (*("--out_dir", "run", "--resume", "auto", "--log_every", "100"), *("--num_threads", "1"))
+    learns_nothing = ("--optim.lr", "1e-9", "--model.width", "2")
+    ended_with = []
+    for patience, epochs in (("2", "30"), ("5", "40")):
+        goal = ("--patience", patience, "--epochs", epochs)
+        project.run("-m", "my_project.train", *settings, *learns_nothing, *goal)
+        last = (tmp_path / "run/metrics.csv").read_text().splitlines()[-1]
+        ended_with.append(int(last.split(",")[1]))
+    assert ended_with == [3, 6]  # the first epoch is the best, and two or five more are no better
 
 
 def signalled(project: Project, out_dir: str, number: signal.Signals) -> int:

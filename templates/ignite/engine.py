@@ -1,21 +1,19 @@
 """The two engines: one trains the model, one measures it."""
 
 from contextlib import nullcontext
+from typing import Any
 
 import torch
 from ignite import distributed as idist
 from ignite.engine import Engine, EventEnum, Events
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from . import objective
+from . import objective, optim, parallel, runs, seeding
 from .config import Config
 from .data import Batch
 from .metrics import MeanLoss, attach_metrics
 from .model import Net
-from .optim import Guard, WeightAverage, build_optimizer, build_schedule
-from .parallel import distribute, distribute_optimizer, no_sync
-from .seeding import seed_step
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -26,18 +24,24 @@ class StepEvents(EventEnum):
     STEP_COMPLETED = "step_completed"
 
 
-class Training:
-    """What training steps use and change."""
+class Task:
+    """What training uses and changes: the network, what moves its weights, and how well it has done."""
 
-    def __init__(self, net: Net, cfg: Config, total_steps: int) -> None:
-        self.model = distribute(net)
-        self.optimizer = distribute_optimizer(build_optimizer(self.model, cfg))
-        self.average = WeightAverage(net, self.optimizer, cfg.ema_decay)
-        self.schedule = build_schedule(self.optimizer, cfg.optim, total_steps)
+    def __init__(self, net: Net, cfg: Config, best: runs.Best, total_steps: int) -> None:
+        self.net, self.cfg, self.best = net, cfg, best
+        self.model = parallel.distribute(net)
+        self.optimizer = parallel.distribute_optimizer(optim.build_optimizer(self.model, cfg))
+        self.average = optim.WeightAverage(self.optimizer, cfg.ema_decay)
+        self.schedule = optim.build_schedule(self.optimizer, cfg.optim, total_steps)
         self.scaler = torch.amp.GradScaler(idist.device().type, enabled=cfg.precision == "fp16")
-        self.guard = Guard(self.optimizer, cfg.optim.grad_clip, self.scaler)
+        self.guard = optim.Guard(self.optimizer, cfg.optim.grad_clip, self.scaler)
         self.loss = MeanLoss()  # since the last point of the curves
         self.losses: list[Tensor] = []  # of batches since the last step
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint holds of it."""
+        moving = {"optimizer": self.optimizer, "schedule": self.schedule, "scaler": self.scaler}
+        return {"model": self.net, "best": self.best, "train_loss": self.loss, **moving}
 
     def update(self, step: int) -> None:
         """One optimizer step with the gradients that have been collected."""
@@ -52,32 +56,36 @@ class Training:
             self.schedule.step()
 
 
-def build_trainer(training: Training, cfg: Config) -> Engine:
+def build_trainer(task: Task) -> Engine:
     """An engine whose step trains on a batch, and updates the weights after `optim.accumulate` of them."""
 
     def step(engine: Engine, batch: Batch) -> None:
         images, labels = (tensor.to(idist.device(), non_blocking=True) for tensor in batch)
-        seed_step(cfg.seed, engine.state.iteration, idist.get_rank())
+        seeding.seed_step(task.cfg.seed, engine.state.iteration, idist.get_rank())
         position = (engine.state.iteration - 1) % (engine.state.epoch_length or 1) + 1
-        updates = position % cfg.optim.accumulate == 0 or position == engine.state.epoch_length
+        updates = position % task.cfg.optim.accumulate == 0 or position == engine.state.epoch_length
 
-        with nullcontext() if updates else no_sync(training.model):
-            with autocast(cfg):
-                loss = objective.loss(training.model(images), labels, cfg.optim.label_smoothing)
-            training.scaler.scale(loss / cfg.optim.accumulate).backward()
-        training.losses.append(loss.detach())
+        with nullcontext() if updates else parallel.no_sync(task.model):
+            with autocast(task.cfg):
+                loss = objective.loss(task.model(images), labels, task.cfg.optim.label_smoothing)
+            task.scaler.scale(loss / task.cfg.optim.accumulate).backward()
+        task.losses.append(loss.detach())
         if updates:
-            training.update(num_steps(engine) + 1)
+            task.update(num_steps(engine) + 1)
             engine.state.step += 1  # type: ignore[attr-defined]
             engine.fire_event(StepEvents.STEP_COMPLETED)
+            if num_steps(engine) == task.cfg.max_steps:
+                engine.terminate_epoch()
 
     trainer = Engine(step)
     trainer.register_events(*StepEvents, event_to_attr={StepEvents.STEP_COMPLETED: "step"})
     trainer.state_dict_user_keys.append("step")
 
     @trainer.on(Events.EPOCH_STARTED)
-    def set_mode() -> None:
-        training.model.train()  # a validation has ended with another one
+    def begin_epoch() -> None:
+        loader: Any = trainer.state.dataloader
+        loader.sampler.set_epoch(trainer.state.epoch - 1)
+        task.model.train()  # a validation has ended with another mode
 
     return trainer
 
@@ -87,19 +95,19 @@ def num_steps(trainer: Engine) -> int:
     return trainer.state.get_event_attrib_value(StepEvents.STEP_COMPLETED)
 
 
-def build_evaluator(net: nn.Module, cfg: Config, num_classes: int) -> Engine:
+def build_evaluator(task: Task) -> Engine:
     """An engine whose step returns `(logits [B, C], labels [B])`, which its metrics are made of."""
 
     @torch.inference_mode()
     def step(engine: Engine, batch: Batch) -> Batch:
         images, labels = (tensor.to(idist.device(), non_blocking=True) for tensor in batch)
-        net.eval()
-        with autocast(cfg):
-            logits = net(images)
+        task.net.eval()
+        with autocast(task.cfg):
+            logits = task.net(images)
         return logits.float(), labels
 
     evaluator = Engine(step)
-    attach_metrics(evaluator, num_classes)
+    attach_metrics(evaluator, len(task.best.images.classes))
     return evaluator
 
 

@@ -2,19 +2,11 @@
 
 import contextlib
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from ignite import distributed as idist
+from ignite import handlers
 from ignite.engine import Engine, Events
-from ignite.handlers import (
-    ProgressBar,
-    #: if "tensorboard" in loggers
-    TensorboardLogger,
-    #: endif
-    #: if "wandb" in loggers
-    WandBLogger,
-    #: endif
-)
 from tqdm import tqdm
 
 from . import (
@@ -36,7 +28,7 @@ from . import (
     #: endif
 )
 from .config import Config
-from .engine import StepEvents, Training, num_steps
+from .engine import StepEvents, Task, num_steps
 
 
 #: if "tensorboard" in loggers
@@ -45,7 +37,7 @@ class TensorBoard(contextlib.AbstractContextManager["TensorBoard"]):
 
     def __init__(self, cfg: Config) -> None:
         self.out_dir = cfg.out_dir
-        self.logger = TensorboardLogger(log_dir=cfg.out_dir / "tensorboard")
+        self.logger = handlers.TensorboardLogger(log_dir=cfg.out_dir / "tensorboard")
         self.logger.writer.add_hparams(cfg.flat(), {}, run_name=".")
 
     def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
@@ -88,7 +80,7 @@ class Wandb(contextlib.AbstractContextManager["Wandb"]):
     def __init__(self, cfg: Config) -> None:
         self.out_dir = cfg.out_dir
         wandb_run.open_run(cfg)
-        self.logger = WandBLogger(init=False)
+        self.logger = handlers.WandBLogger(init=False)
 
     def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
         self.logger.log({**metrics, wandb_run.STEP: step})
@@ -100,28 +92,25 @@ class Wandb(contextlib.AbstractContextManager["Wandb"]):
 
 
 #: endif
-@contextlib.contextmanager
-def open_loggers(cfg: Config, metrics_file: runs.MetricsFile) -> Iterator[list[runs.Sink]]:
-    """Every logger of the project, with the hyperparameters, in the first process only."""
+def open_loggers(cfg: Config, metrics_file: runs.MetricsFile, stack: contextlib.ExitStack) -> list[runs.Sink]:
+    """All loggers, with the hyperparameters, in the first process only; `stack` closes them."""
     if idist.get_rank() > 0:
-        yield []
-        return
-    with contextlib.ExitStack() as stack:
-        yield [
-            stack.enter_context(metrics_file),
-            #: if monitoring == "prometheus"
-            stack.enter_context(prometheus.Prometheus(cfg.out_dir, metrics_file.steps_per_epoch)),
-            #: endif
-            #: if "tensorboard" in loggers
-            stack.enter_context(TensorBoard(cfg)),
-            #: endif
-            #: if "mlflow" in loggers
-            stack.enter_context(MLflow(cfg)),
-            #: endif
-            #: if "wandb" in loggers
-            stack.enter_context(Wandb(cfg)),
-            #: endif
-        ]
+        return []
+    return [
+        metrics_file,
+        #: if monitoring == "prometheus"
+        stack.enter_context(prometheus.Prometheus(cfg.out_dir, metrics_file.steps_per_epoch)),
+        #: endif
+        #: if "tensorboard" in loggers
+        stack.enter_context(TensorBoard(cfg)),
+        #: endif
+        #: if "mlflow" in loggers
+        stack.enter_context(MLflow(cfg)),
+        #: endif
+        #: if "wandb" in loggers
+        stack.enter_context(Wandb(cfg)),
+        #: endif
+    ]
 
 
 #: if measured
@@ -148,20 +137,18 @@ def attach_meter(loggers: list[runs.Sink], trainer: Engine, cfg: Config) -> None
 
 
 #: endif
-def attach_loggers(
-    loggers: list[runs.Sink], trainer: Engine, evaluator: Engine, training: Training, cfg: Config
-) -> None:
+def attach_loggers(loggers: list[runs.Sink], trainer: Engine, evaluator: Engine, task: Task) -> None:
     """Send loss and learning rate every `log_every` steps, and the scores after each epoch."""
 
     def log(metrics: Mapping[str, float]) -> None:
         for logger in loggers:
             logger.log_metrics(metrics, num_steps(trainer))
 
-    @trainer.on(StepEvents.STEP_COMPLETED(every=cfg.log_every))
+    @trainer.on(StepEvents.STEP_COMPLETED(every=task.cfg.log_every))
     def log_training() -> None:
-        loss = float(training.loss.compute())  # read from the device here only, and not in each step
-        training.loss.reset()
-        log({"train/loss": loss, "lr": training.optimizer.param_groups[0]["lr"]})
+        loss = float(task.loss.compute())  # read from the device here only, and not in each step
+        task.loss.reset()
+        log({"train/loss": loss, "lr": task.optimizer.param_groups[0]["lr"]})
 
     @evaluator.on(Events.COMPLETED)
     def log_scores() -> None:
@@ -171,8 +158,10 @@ def attach_loggers(
             tqdm.write(runs.progress_line(trainer.state.epoch, num_steps(trainer), scores))
 
     #: if measured
-    attach_meter(loggers[1:], trainer, cfg)  # the first is metrics.csv, which the same run writes again alike
+    attach_meter(
+        loggers[1:], trainer, task.cfg
+    )  # the first is metrics.csv, which the same run writes again alike
     #: endif
     if idist.get_rank() == 0 and sys.stderr.isatty():
-        seldom = Events.ITERATION_COMPLETED(every=cfg.log_every)  # drawing takes as long as a small step
-        ProgressBar(persist=False).attach(trainer, event_name=seldom)
+        seldom = Events.ITERATION_COMPLETED(every=task.cfg.log_every)  # drawing takes as long as a small step
+        handlers.ProgressBar(persist=False).attach(trainer, event_name=seldom)

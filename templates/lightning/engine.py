@@ -5,50 +5,45 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.plugins.precision import MixedPrecision, Precision
-from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.optim.lr_scheduler import ReduceLROnPlateau
+from torchmetrics.classification import MulticlassConfusionMatrix
 
-from . import objective
+from . import metrics, objective, optim, parallel, processes, runs, seeding
 from .config import Config
 from .data import Batch
-from .metrics import MeanLoss, Validation
 from .model import Net
-from .optim import Guard, WeightAverage, build_optimizer, build_schedule
-from .parallel import distribute
-from .processes import rank
-from .seeding import seed_step
 
 
 class Task(pl.LightningModule):
     """Image classification: the network returns logits [B, C]."""
 
-    scores: dict[str, float]  # of the last validation, with the confusion matrix [C, C] they are made of
-    confusion: Tensor
-
-    def __init__(self, net: Net, cfg: Config, num_classes: int, total_steps: int) -> None:
+    def __init__(self, net: Net, cfg: Config, best: runs.Best, total_steps: int) -> None:
         super().__init__()
-        self.net, self.cfg, self.total_steps = net, cfg, total_steps
-        self.train_loss = MeanLoss()  # since the last point of the curves
+        self.net, self.cfg, self.best, self.total_steps = net, cfg, best, total_steps
         self.losses: list[Tensor] = []  # of batches since the last step
-        self.validation = Validation(num_classes)
-        self.resumed_average: dict[str, Any] = {}
+        self.train_loss = metrics.MeanLoss()  # since the last point of the curves
+        self.val_loss = metrics.MeanLoss()
+        self.confusion = MulticlassConfusionMatrix(len(best.images.classes), validate_args=False)
+        self.scores: dict[str, float] = {}  # of the last validation
 
     def configure_model(self) -> None:
-        distribute(self.net, self.device_mesh)
-
-    def on_train_start(self) -> None:
-        self.average.load_state_dict(self.resumed_average)
+        parallel.distribute(self.net, self.device_mesh)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         iteration = self.current_epoch * int(self.trainer.num_training_batches) + batch_idx + 1
-        seed_step(self.cfg.seed, iteration, rank())
+        seeding.seed_step(self.cfg.seed, iteration, processes.rank())
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         images, labels = batch
         loss = objective.loss(self.net(images), labels, self.cfg.optim.label_smoothing)
         self.losses.append(loss.detach())
         return loss
+
+    @property
+    def stepped(self) -> bool:
+        """Whether the last batch completed an optimizer step."""
+        return not self.losses
 
     def configure_gradient_clipping(self, *args: Any, **kwargs: Any) -> None:
         self.guard.clip(self.trainer.global_step + 1)
@@ -60,38 +55,45 @@ class Task(pl.LightningModule):
         if self.trainer.global_step == self.cfg.max_steps:
             self.trainer.should_stop = True  # unlike Trainer(max_steps=...), this validates before it ends
 
+    def on_validation_start(self) -> None:
+        self.average.swap()
+
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         images, labels = batch
-        self.validation.update(self.net(images), labels)
+        logits = self.net(images)
+        self.val_loss.update(objective.loss(logits, labels), len(labels))
+        self.confusion.update(logits, labels)
 
     def on_validation_epoch_end(self) -> None:
-        self.scores, self.confusion = self.validation.compute()
+        counts = self.confusion.compute()
+        scores = {f"val/{name}": score for name, score in objective.scores(counts).items()}
+        self.scores = {"val/loss": self.val_loss.compute().item(), **scores}
+        self.val_loss.reset()
+        self.confusion.reset()
+        self.best.offer(self.scores[objective.MONITOR], self.global_step, self.net, counts)
+        self.average.swap()
         self.log_dict(self.scores, logger=False)  # for callbacks; `LogMetrics` sends them to the loggers
         if isinstance(schedule := self.lr_schedulers(), ReduceLROnPlateau):
             schedule.step(self.scores["val/loss"])
 
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        optimizer = build_optimizer(self.net, self.cfg)
-        self.average = WeightAverage(self.net, optimizer, self.cfg.ema_decay)
+    def configure_optimizers(self) -> Any:
+        optimizer = optim.build_optimizer(self.net, self.cfg)
+        self.average = optim.WeightAverage(optimizer, self.cfg.ema_decay)
         scaler = getattr(self.trainer.precision_plugin, "scaler", None)
-        self.guard = Guard(optimizer, self.cfg.optim.grad_clip, scaler or torch.amp.GradScaler(enabled=False))
-        schedule = build_schedule(optimizer, self.cfg.optim, self.total_steps)
-        interval = "epoch" if isinstance(schedule, ReduceLROnPlateau) else "step"
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": schedule, "interval": interval, "monitor": "val/loss"},
-        }
+        scaler = scaler or torch.amp.GradScaler(enabled=False)
+        self.guard = optim.Guard(optimizer, self.cfg.optim.grad_clip, scaler)
+        schedule = optim.build_schedule(optimizer, self.cfg.optim, self.total_steps)
+        return [optimizer], [{"scheduler": schedule, "interval": "step", "reduce_on_plateau": False}]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["train_loss"] = self.train_loss.save()
-        checkpoint["average"] = self.average.state_dict()
+        checkpoint |= {"train_loss": self.train_loss.save(), "best": self.best.state_dict()}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.train_loss.load(checkpoint["train_loss"])
-        self.resumed_average = checkpoint["average"]  # there is nothing to load it into as yet
+        self.best.load_state_dict(checkpoint["best"])
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
-        """Lightning would step a plateau after the checkpoint of its epoch, which would lose it on resume."""
+        """A plateau is stepped by the validation: Lightning would do it after the checkpoint of its epoch."""
         if not isinstance(scheduler, ReduceLROnPlateau):
             scheduler.step()
 

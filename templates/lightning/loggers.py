@@ -1,22 +1,11 @@
 """Where metrics go: files, and the terminal."""
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pytorch_lightning as pl
-from pytorch_lightning.loggers import (
-    Logger,
-    #: if "mlflow" in loggers
-    MLFlowLogger,
-    #: endif
-    #: if "tensorboard" in loggers
-    TensorBoardLogger,
-    #: endif
-    #: if "wandb" in loggers
-    WandbLogger,
-    #: endif
-)
+from pytorch_lightning.loggers import Logger
 
 from . import (
     #: if measured
@@ -37,15 +26,13 @@ from . import (
     #: endif
 )
 from .config import Config
-from .engine import Task
 from .processes import rank
 
 
 class SinkLogger(Logger):
     """Lightning's interface to a sink of ours, such as `metrics.csv`, which has `config.yaml` beside it."""
 
-    name = ""
-    version = ""
+    name = version = ""
 
     def __init__(self, sink: runs.Sink) -> None:
         super().__init__()
@@ -71,7 +58,7 @@ class RunLogger(Logger, contextlib.AbstractContextManager["RunLogger"]):
 
 #: endif
 #: if "tensorboard" in loggers
-class TensorBoard(RunLogger, TensorBoardLogger):
+class TensorBoard(RunLogger, pl.loggers.TensorBoardLogger):
     """Event files in `tensorboard/`; Lightning's own logger writes hyperparameters only with a score."""
 
     def __init__(self, cfg: Config) -> None:
@@ -90,7 +77,7 @@ class TensorBoard(RunLogger, TensorBoardLogger):
 
 #: endif
 #: if "mlflow" in loggers
-class MLflow(RunLogger, MLFlowLogger):
+class MLflow(RunLogger, pl.loggers.MLFlowLogger):
     """A run in `mlflow.db`, or on the server that MLFLOW_TRACKING_URI names."""
 
     def __init__(self, cfg: Config) -> None:
@@ -106,7 +93,7 @@ class MLflow(RunLogger, MLFlowLogger):
 
 #: endif
 #: if "wandb" in loggers
-class Wandb(RunLogger, WandbLogger):
+class Wandb(RunLogger, pl.loggers.WandbLogger):
     """A run in `wandb/`, and in your account if you have one."""
 
     def __init__(self, cfg: Config) -> None:
@@ -127,21 +114,14 @@ class LogMetrics(pl.Callback):
     it is logged.
     """
 
-    def on_train_start(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
-        self.last_step = trainer.global_step
-
-    def on_train_batch_end(self, trainer: pl.Trainer, task: pl.LightningModule, *args: Any) -> None:
-        assert isinstance(task, Task)
-        step = trainer.global_step
-        if step > self.last_step and step % task.cfg.log_every == 0:
+    def on_train_batch_end(self, trainer: pl.Trainer, task: Any, *args: Any) -> None:
+        if task.stepped and trainer.global_step % task.cfg.log_every == 0:
             loss = task.train_loss.compute().item()  # read from the device here only, and not in each step
             rate = trainer.optimizers[0].param_groups[0]["lr"]
-            _log(trainer.loggers, {"train/loss": loss, "lr": rate}, step)
+            _log(trainer.loggers, {"train/loss": loss, "lr": rate}, trainer.global_step)
             task.train_loss.reset()
-        self.last_step = step
 
-    def on_validation_end(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
-        assert isinstance(task, Task)
+    def on_validation_end(self, trainer: pl.Trainer, task: Any) -> None:
         _log(trainer.loggers, task.scores, trainer.global_step)
         task.print(runs.progress_line(trainer.current_epoch + 1, trainer.global_step, task.scores))
 
@@ -160,12 +140,11 @@ class LogSpeed(pl.Callback):
         self.meter.start()
 
     def on_train_batch_end(
-        self, trainer: pl.Trainer, task: pl.LightningModule, outputs: Any, batch: Any, *args: Any
+        self, trainer: pl.Trainer, task: Any, outputs: Any, batch: Any, *args: Any
     ) -> None:
-        assert isinstance(task, Task)
         self.meter.samples += len(batch[1])
         step = trainer.global_step
-        if step > self.meter.step and step % task.cfg.log_every == 0:
+        if task.stepped and step % task.cfg.log_every == 0:
             _log(trainer.loggers[1:], self.meter.read(step), step)
 
     def on_validation_start(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
@@ -183,28 +162,25 @@ def build_log_callbacks() -> list[pl.Callback]:
     ]
 
 
-@contextlib.contextmanager
-def open_loggers(cfg: Config, metrics_file: runs.MetricsFile) -> Iterator[list[Logger]]:
-    """Every logger of the project, with the hyperparameters, in the first process only."""
+def open_loggers(cfg: Config, metrics_file: runs.MetricsFile, stack: contextlib.ExitStack) -> list[Logger]:
+    """All loggers, with the hyperparameters, in the first process only; `stack` closes them."""
     if rank() > 0:
-        yield []
-        return
-    with contextlib.ExitStack() as stack:
-        yield [
-            SinkLogger(stack.enter_context(metrics_file)),
-            #: if monitoring == "prometheus"
-            SinkLogger(stack.enter_context(prometheus.Prometheus(cfg.out_dir, metrics_file.steps_per_epoch))),
-            #: endif
-            #: if "tensorboard" in loggers
-            stack.enter_context(TensorBoard(cfg)),
-            #: endif
-            #: if "mlflow" in loggers
-            stack.enter_context(MLflow(cfg)),
-            #: endif
-            #: if "wandb" in loggers
-            stack.enter_context(Wandb(cfg)),
-            #: endif
-        ]
+        return []
+    return [
+        SinkLogger(metrics_file),
+        #: if monitoring == "prometheus"
+        SinkLogger(stack.enter_context(prometheus.Prometheus(cfg.out_dir, metrics_file.steps_per_epoch))),
+        #: endif
+        #: if "tensorboard" in loggers
+        stack.enter_context(TensorBoard(cfg)),
+        #: endif
+        #: if "mlflow" in loggers
+        stack.enter_context(MLflow(cfg)),
+        #: endif
+        #: if "wandb" in loggers
+        stack.enter_context(Wandb(cfg)),
+        #: endif
+    ]
 
 
 def _log(loggers: Iterable[Logger], metrics: Mapping[str, float], step: int) -> None:

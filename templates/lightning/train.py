@@ -7,149 +7,131 @@ import logging
 import sys
 import warnings
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import EarlyStopping, TQDMProgressBar
+from pytorch_lightning import callbacks
 from pytorch_lightning.loggers import Logger
 
-from .checkpoint import Files, KeepBest, StopOnSignal, build_checkpoint, completed_steps
+from . import objective, optim, parallel, processes, runs, signals, speed
+from .checkpoint import Files, SaveState, completed_steps
 from .config import Config, parse, plain_errors
-from .data import Images, Loaders, build_loaders, load_images
+from .data import Loaders, build_loaders, load_images
 from .engine import Task, build_precision
 from .loggers import build_log_callbacks, open_loggers
 from .model import Net
-from .objective import MONITOR
-from .optim import steps_per_epoch, total_steps
-from .parallel import placement, process_group
-from .processes import rank
-from .runs import Best, MetricsFile, find_checkpoint, finish, finished_score, start
-from .signals import Stop
-from .speed import halve_parts, prepare, profiled, recall_parts
 
-Report = Callable[[int, float], None]
+Report = Callable[[int, float], None] | None  # is given (epoch, score) after each epoch
 
 NOISE = (
     "You're resuming from a checkpoint that ended before",  # `TrainBatches` begins where it ended
-    "Checkpoint directory .* exists and is not empty",  # so it is when a run is resumed
     ".*does not have many workers",  # images in memory need none
     ".*sync_dist=True",  # the scores that are logged are those of all processes already
     ".*isinstance.treespec, LeafSpec.",  # Lightning itself calls what torch deprecates
 )
 
 
-class ReportScore(pl.Callback):
-    """Tells the caller of `run` each epoch's score; it may raise to end the run."""
+class EarlyStopping(callbacks.EarlyStopping):
+    """Ends a run whose score gets no better; one that is resumed has the patience of its own settings."""
 
-    def __init__(self, report: Report) -> None:
-        self.report = report
-
-    def on_validation_end(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
-        assert isinstance(task, Task)
-        self.report(trainer.current_epoch + 1, task.scores[MONITOR])
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict({**state_dict, "patience": self.patience})
 
 
-def run(cfg: Config, report: Report | None = None) -> float:
+def run(cfg: Config, report: Report = None) -> float:
     """Train once; return the best validation score (`objective.MONITOR`), the same in every process.
 
     `report` is given (epoch, score) after each epoch, and may raise in all processes to end the run. Raises
     `UserError` before anything is written when the settings, the data or the run's folder do not allow it.
     """
     torch.set_num_threads(cfg.num_threads or torch.get_num_threads())
-    cfg = recall_parts(replace(cfg, num_threads=torch.get_num_threads()))
+    cfg = speed.recall_parts(replace(cfg, num_threads=torch.get_num_threads()))
     try:
         return train(cfg, report)
     except torch.OutOfMemoryError as error:
-        cfg = halve_parts(cfg, error)
+        cfg = speed.halve_parts(cfg, error)
     return run(cfg, report)
 
 
-def train(cfg: Config, report: Report | None) -> float:
+def train(cfg: Config, report: Report) -> float:
     """Train with the memory that there is."""
     images = load_images(cfg.data)
     torch.manual_seed(cfg.seed)
-    net = prepare(Net(cfg.model, images.shape[0], len(images.classes)), cfg)
+    net = speed.prepare(Net(cfg.model, images.shape[0], len(images.classes)), cfg)
 
-    checkpoint = find_checkpoint(cfg)
+    checkpoint = runs.find_checkpoint(cfg)
     step = completed_steps(checkpoint, net)
     loaders = build_loaders(images, cfg, step)
-    goal = total_steps(cfg, len(loaders[0]))
-    if checkpoint and (score := finished_score(cfg, goal)) is not None:
+    goal = optim.total_steps(cfg, len(loaders[0]))
+    if checkpoint and (score := runs.finished_score(cfg, goal)) is not None:
         return score
-    start(cfg, step)
+    runs.start(cfg, step)
 
-    with open_loggers(cfg, MetricsFile(cfg.out_dir, steps_per_epoch(cfg, len(loaders[0])))) as loggers:
+    with ExitStack() as stack, speed.profiled(cfg):
+        metrics_file = runs.MetricsFile(cfg.out_dir, optim.steps_per_epoch(cfg, len(loaders[0])))
+        loggers = open_loggers(cfg, metrics_file, stack)
         if step < goal:
-            with profiled(cfg):
-                fit(net, images, loaders, loggers, cfg, report, checkpoint)
-        return finish(cfg, goal)
+            fit(Task(net, cfg, runs.Best(cfg, images), goal), loaders, loggers, report, checkpoint)
+        return runs.finish(cfg, goal)
 
 
 def fit(
-    net: Net,
-    images: Images,
-    loaders: Loaders,
-    loggers: list[Logger],
-    cfg: Config,
-    report: Report | None = None,
-    checkpoint: Path | None = None,
+    task: Task, loaders: Loaders, loggers: list[Logger], report: Report = None, checkpoint: Path | None = None
 ) -> None:
     """Train and validate until the goal is reached."""
-    task = Task(net, cfg, len(images.classes), total_steps(cfg, len(loaders[0])))
-    with Stop(cfg, len(loaders[0])) as stop:
-        callbacks = [*build_callbacks(cfg, images, report), StopOnSignal(stop, cfg.out_dir / "checkpoints")]
-        build_trainer(cfg, loggers, callbacks).fit(task, *loaders, ckpt_path=checkpoint)
+    cfg = task.cfg
+    with signals.Stop(cfg, len(loaders[0])) as stop:
+        trainer = pl.Trainer(
+            **parallel.placement(),
+            plugins=[build_precision(cfg), Files()],
+            max_epochs=cfg.epochs,
+            accumulate_grad_batches=cfg.optim.accumulate,
+            callbacks=build_callbacks(cfg, report, stop),
+            logger=loggers,
+            log_every_n_steps=cfg.log_every,
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,  # the loaders share the samples out themselves
+            enable_checkpointing=False,  # `SaveState` does that
+            enable_model_summary=False,
+        )
+        trainer.fit(task, *loaders, ckpt_path=checkpoint)
         stop.end()
 
 
-def build_trainer(cfg: Config, loggers: list[Logger], callbacks: list[pl.Callback]) -> pl.Trainer:
-    """The loop around the steps."""
-    return pl.Trainer(
-        **placement(),
-        plugins=[build_precision(cfg), Files()],
-        max_epochs=cfg.epochs,
-        accumulate_grad_batches=cfg.optim.accumulate,
-        callbacks=callbacks,
-        logger=loggers,
-        log_every_n_steps=cfg.log_every,
-        num_sanity_val_steps=0,
-        use_distributed_sampler=False,  # the loaders share the samples out themselves
-        enable_progress_bar=sys.stderr.isatty(),
-        enable_model_summary=False,
-    )
-
-
-def build_callbacks(cfg: Config, images: Images, report: Report | None) -> list[pl.Callback]:
+def build_callbacks(cfg: Config, report: Report, stop: signals.Stop) -> list[pl.Callback]:
     """What happens around the steps, in this order after each validation; the checkpoint comes last."""
-    callbacks = [*build_log_callbacks(), KeepBest(Best(cfg, images)), build_checkpoint(cfg)]
-    if cfg.patience:
-        callbacks.append(
-            EarlyStopping(MONITOR, mode="max", patience=cfg.patience, check_on_train_epoch_end=False)
-        )
-    if report:
-        callbacks.append(ReportScore(report))
-    if sys.stderr.isatty():
-        callbacks.append(TQDMProgressBar(refresh_rate=cfg.log_every))  # drawing takes as long as a small step
-    return callbacks
+    patience = cfg.patience or sys.maxsize
+    refresh_rate = cfg.log_every if sys.stderr.isatty() else 0  # drawing takes as long as a small step
+    tell = report or (lambda epoch, score: None)
+    return [
+        *build_log_callbacks(),
+        EarlyStopping(objective.MONITOR, mode="max", patience=patience, check_on_train_epoch_end=False),
+        callbacks.LambdaCallback(
+            on_validation_end=lambda _, task: tell(task.current_epoch + 1, task.scores[objective.MONITOR])
+        ),
+        callbacks.TQDMProgressBar(refresh_rate),
+        SaveState(stop, cfg.out_dir / "checkpoints"),
+    ]
 
 
 def quiet_lightning() -> None:
     """Leave out what Lightning says that is of no use here, or not true of this project."""
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    for message in NOISE:
-        warnings.filterwarnings("ignore", message)
+    warnings.filterwarnings("ignore", "|".join(NOISE))
 
 
 def main() -> None:
     quiet_lightning()
-    with plain_errors(), process_group():
+    with plain_errors(), parallel.process_group():
         cfg, _ = parse("train")
         torch.set_float32_matmul_precision("high")
         score = run(cfg)
-        if rank() == 0:
-            print(f"best {MONITOR} {score:.4f}; weights, metrics and pictures are in {cfg.out_dir}")
+        if processes.rank() == 0:
+            print(f"best {objective.MONITOR} {score:.4f}; weights, metrics and pictures are in {cfg.out_dir}")
 
 
 if __name__ == "__main__":

@@ -17,13 +17,11 @@ from typing import Any
 
 import torch
 
+from . import optim, parallel, runs, speed
 from .config import Config, UserError, parse, plain_errors
 from .data import Images, Loaders, build_loaders, load_images
+from .engine import Task
 from .model import Net
-from .optim import steps_per_epoch
-from .parallel import pretend_group
-from .runs import start
-from .speed import prepare
 from .train import fit
 
 SIZE: dict[str, Any] = {"--size": {"type": int, "required": True, "help": "number of processes"}}
@@ -59,15 +57,15 @@ def main() -> None:
         warnings.simplefilter("ignore")
         logging.disable(logging.WARNING)
         torch.manual_seed(cfg.seed)
-        net = prepare(Net(cfg.model, images.shape[0], len(images.classes)), cfg)
-        pretend_group(args.size)
-        start(cfg, step=0)
+        net = speed.prepare(Net(cfg.model, images.shape[0], len(images.classes)), cfg)
+        parallel.pretend_group(args.size)
+        runs.start(cfg, step=0)
         with redirect_stdout(StringIO()):
-            fit(net, images, loaders, [], cfg)
+            fit(Task(net, cfg, runs.Best(cfg, images), total_steps=1), loaders, [])
         samples = args.size * cfg.data.batch_size * cfg.optim.accumulate
         print(
             f"{args.size} processes can train this: {samples} samples a step,"
-            f" {steps_per_epoch(cfg, len(loaders[0]))} steps an epoch"
+            f" {optim.steps_per_epoch(cfg, len(loaders[0]))} steps an epoch"
         )
 
 

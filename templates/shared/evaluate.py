@@ -3,9 +3,9 @@
 import torch
 from sklearn.metrics import confusion_matrix
 
+from . import objective
 from .config import UserError, parse, plain_errors
 from .data import build_eval_loader, load_images
-from .objective import loss, scores
 from .predict import Predictor
 
 
@@ -22,8 +22,8 @@ def main() -> None:
         logits, labels = map(torch.cat, zip(*batches, strict=True))
         counts = confusion_matrix(labels, logits.argmax(dim=1), labels=range(len(images.classes)))
 
-        print(f"test/loss {loss(logits, labels):.4f}")
-        for name, score in scores(torch.from_numpy(counts)).items():
+        print(f"test/loss {objective.loss(logits, labels):.4f}")
+        for name, score in objective.scores(torch.from_numpy(counts)).items():
             print(f"test/{name} {score:.4f}")
 
 

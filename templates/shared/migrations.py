@@ -9,35 +9,47 @@ from typing import Any
 
 from .config import UserError
 
-SCHEMA = 3  # of what is saved now; manifests and best.json say with which one their file was
+SCHEMA = 4  # of what is saved now; manifests and best.json say with which one their file was
 
 State = dict[str, Any]
 Migrations = dict[int, Callable[[State], State]]
 
 
-def _add_loss_and_average(state: State) -> State:
-    """Schema 1 had no loss since the last point of the curve, and no average of the weights."""
-    return state | {"train_loss": {"total": 0.0, "weight": 0.0}, "average": {}}
+def _add_loss(state: State) -> State:
+    """Schema 1 had no loss since the last point of the curve."""
+    return state | {"train_loss": {"total": 0.0, "weight": 0.0}}
 
 
 def _fuse(state: State) -> State:
     """Up to schema 2 only float32 had a fused optimizer."""
-    optimizers = [state["optimizer"]] if "optimizer" in state else state["optimizer_states"]
-    for group in [group for optimizer in optimizers for group in optimizer["param_groups"]]:
+    for group in _optimizer(state)["param_groups"]:
         group |= {"fused": True, "foreach": None}
     return state
 
 
-CHECKPOINTS: Migrations = {1: _add_loss_and_average, 2: _fuse}
+def _move(state: State) -> State:
+    """Up to schema 3 the average of the weights stood beside the optimizer, which has matrices first."""
+    if "callbacks" in state:  # one of which had the best scores
+        state["best"] = state["callbacks"]["KeepBest"]
+    average = sorted(state.pop("average", {}).values(), key=lambda weight: weight.ndim <= 1)
+    for slot, weight in zip(_optimizer(state)["state"].values(), average, strict=False):
+        slot["average"] = weight
+    return state
+
+
+def _optimizer(state: State) -> State:
+    found: State = state["optimizer"] if "optimizer" in state else state["optimizer_states"][0]
+    return found
+
+
+CHECKPOINTS: Migrations = {1: _add_loss, 2: _fuse, 3: _move}
 WEIGHTS: Migrations = {}  # of best.pt: rename a parameter here when its module gets another name
 
 
 def migrate(content: State, schema: int, migrations: Migrations, name: object) -> State:
     """Bring a file's content to the present schema; raises `UserError` for one of a later version."""
     if schema > SCHEMA:
-        raise UserError(
-            f"{name}: schema {schema} is of a later version, this one reads up to {SCHEMA}. Update it."
-        )
+        raise UserError(f"{name}: schema {schema} is of a later version of this project. Update it.")
     for old in range(schema, SCHEMA):
         content = migrations[old](content) if old in migrations else content
     return content

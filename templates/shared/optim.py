@@ -1,8 +1,6 @@
 """The optimizer and how its learning rate moves."""
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -29,13 +27,10 @@ def total_steps(cfg: Config, num_batches: int) -> int:
 
 def build_optimizer(model: nn.Module, cfg: Config) -> Optimizer:
     """AdamW; biases and norms (one-dimensional parameters) are not decayed."""
-    decayed = [p for p in model.parameters() if p.ndim > 1]
-    others = [p for p in model.parameters() if p.ndim <= 1]
-    groups = [
-        {"params": decayed, "weight_decay": cfg.optim.weight_decay},
-        {"params": others, "weight_decay": 0.0},
-    ]
-    return AdamW(groups, lr=cfg.optim.lr, fused=True)  # `Guard` needs a fused update
+    matrices = [weight for weight in model.parameters() if weight.ndim > 1]
+    others = [weight for weight in model.parameters() if weight.ndim <= 1]
+    groups: list[dict[str, Any]] = [{"params": matrices}, {"params": others, "weight_decay": 0.0}]
+    return AdamW(groups, cfg.optim.lr, weight_decay=cfg.optim.weight_decay, fused=True)  # as `Guard` needs it
 
 
 def build_schedule(optimizer: Optimizer, cfg: OptimConfig, total_steps: int) -> LRScheduler:
@@ -86,46 +81,30 @@ class WeightAverage:
     """The exponential moving average of a network's weights (EMA), which takes their place in a validation.
 
     It follows the optimizer, in one call a step that reads nothing from the device (torch's `AveragedModel`
-    asks for its counter in each), and works with sharded weights. With a decay of 0 it does nothing.
+    asks for its counter in each), and is part of its state: what saves, loads or shards one does both. With a
+    decay of 0 it does nothing.
     """
 
-    def __init__(self, net: nn.Module, optimizer: Optimizer, decay: float) -> None:
-        self.net = net
-        self.weights = list(net.parameters()) if decay else []
-        self.averages = [weight.detach().clone() for weight in self.weights]
-        self.blend = get_ema_multi_avg_fn(decay)
+    def __init__(self, optimizer: Optimizer, decay: float) -> None:
+        self.optimizer, self.blend = optimizer, get_ema_multi_avg_fn(decay)
+        self.weights = [w for group in optimizer.param_groups for w in group["params"]] if decay else []
+        self.first = [weight.detach().clone() for weight in self.weights]
         if decay:
-            optimizer.register_step_post_hook(self._follow)
+            optimizer.register_step_post_hook(self.follow)
 
-    def _follow(self, *step: Any) -> None:
-        self.blend(self.averages, self.weights, 0)
-
-    @contextmanager
-    def applied(self) -> Iterator[None]:
-        """Let the network hold the averages; its buffers, such as BatchNorm's, stay the newest."""
-        self.swap()
-        try:
-            yield
-        finally:
-            self.swap()
+    def follow(self, *step: Any) -> None:
+        """Move the averages towards what a step has made of the weights."""
+        states = [self.optimizer.state[weight] for weight in self.weights]
+        averages = [
+            state.setdefault("average", first) for state, first in zip(states, self.first, strict=True)
+        ]
+        self.blend(averages, self.weights, 0)
 
     @torch.no_grad()
     def swap(self) -> None:
-        for weight, average in zip(self.weights, self.averages, strict=True):
+        """Exchange weights and averages, before a validation and after it; buffers stay the newest."""
+        for weight in self.weights:
+            average = self.optimizer.state[weight]["average"]
             held = weight.clone()
             weight.copy_(average)
             average.copy_(held)
-
-    def state_dict(self) -> dict[str, Any]:
-        if not self.weights:
-            return {}
-        with self.applied():
-            return {name: value.clone() for name, value in self.net.state_dict().items()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a state, or from the network's weights if the run has had no average until now."""
-        if self.weights and state:
-            with self.applied():
-                self.net.load_state_dict(state)
-        elif self.weights:
-            self.averages = [weight.detach().clone() for weight in self.weights]

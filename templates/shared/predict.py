@@ -13,11 +13,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from . import objective, storage
 from .config import Config, UserError, parse, plain_errors
 from .data import WHITE, Shape, find_images, load_image
 from .model import Net
-from .objective import probabilities
-from .storage import load_best, load_weights
 
 INPUTS = {"nargs": "+", "help": "image files, folders of them, or .npy arrays"}
 
@@ -28,16 +27,16 @@ class Predictor:
     def __init__(self, run: Path, cfg: Config) -> None:
         if not (path := run / "best.pt").exists():
             raise UserError(f"run={run}: it holds no best.pt. Train first, or name a run with --run.")
-        best, weights = load_best(run)
+        best, weights = storage.load_best(run)
         self.classes: list[str] = best["classes"]
         self.shape: Shape = tuple(best["shape"])
         self.net = Net(cfg.model, self.shape[0], len(self.classes)).eval()
-        load_weights(self.net, weights, path)
+        storage.load_weights(self.net, weights, path)
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> list[dict[str, Any]]:
         """The most probable class of each image; bytes [B, C, H, W]."""
-        return name_best(probabilities(self.net(images / WHITE)).numpy(), self.classes)
+        return name_best(objective.probabilities(self.net(images / WHITE)).numpy(), self.classes)
 
 
 def name_best(probabilities: NDArray[np.float32], classes: list[str]) -> list[dict[str, Any]]:

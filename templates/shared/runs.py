@@ -3,47 +3,39 @@
 import json
 import math
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
 
-import torch
 import yaml
 from torch import Tensor, nn
 
+from . import migrations, plots, processes, storage
 from .config import Config, UserError
 from .data import Images
-from .migrations import SCHEMA
-from .plots import draw_confusion, draw_curves
-from .processes import barrier, rank
-from .storage import newest_checkpoint, replacing, save_json, save_text, tidy
 
 
 def find_checkpoint(cfg: Config) -> Path | None:
     """The checkpoint to continue from, or None; raises `UserError` before a run would be overwritten."""
     if cfg.resume == "auto":
-        return newest_checkpoint(cfg.out_dir / "checkpoints")
+        return storage.newest_checkpoint(cfg.out_dir / "checkpoints")
     if cfg.resume != "never":
         if not Path(cfg.resume).is_file():
             raise UserError(f"resume={cfg.resume}: give never, auto, or the path of a checkpoint.")
         return Path(cfg.resume)
     if (cfg.out_dir / "config.yaml").exists():
-        raise UserError(
-            f"out_dir={cfg.out_dir}: this folder holds a run. Continue it with --resume auto, or give the"
-            " new run another --out_dir."
-        )
+        raise UserError(f"out_dir={cfg.out_dir}: it holds a run. Add --resume auto or another --out_dir.")
     return None
 
 
 def start(cfg: Config, step: int) -> None:
     """Make the run's folder and note the settings; drop what is later than `step`, where it starts."""
-    barrier()  # every process has looked at the folder before the first one writes to it
-    if rank() > 0:
+    processes.barrier()  # every process has looked at the folder before the first one writes to it
+    if processes.rank() > 0:
         return
     try:
         (cfg.out_dir / "checkpoints").mkdir(parents=True, exist_ok=True)
-        tidy(cfg.out_dir / "checkpoints", step)
-        save_text(cfg.out_dir / "config.yaml", yaml.safe_dump(cfg.plain(), sort_keys=False))
+        storage.tidy(cfg.out_dir / "checkpoints", step)
+        storage.save_text(cfg.out_dir / "config.yaml", yaml.safe_dump(cfg.plain(), sort_keys=False))
         MetricsFile(cfg.out_dir).cut(step)
     except OSError as error:
         raise UserError(f"out_dir={cfg.out_dir}: it cannot be written to ({error.strerror}).") from None
@@ -58,15 +50,13 @@ def finished_score(cfg: Config, goal: int) -> float | None:
 
 def finish(cfg: Config, goal: int) -> float:
     """Mark the run as finished and draw its pictures; return its best score."""
-    barrier()  # the first process may still be writing
     path = cfg.out_dir / "best.json"
     best = json.loads(path.read_text()) | {"finished": goal}
-    if rank() == 0:
-        save_json(path, best)
-        draw_curves(MetricsFile(cfg.out_dir).read(), cfg.out_dir / "curves.png")
-        draw_confusion(best["confusion"], best["classes"], cfg.out_dir / "confusion.png")
-    score: float = best["score"]
-    return score
+    if processes.rank() == 0:
+        storage.save_json(path, best)
+        plots.draw_curves(MetricsFile(cfg.out_dir).read(), cfg.out_dir / "curves.png")
+        plots.draw_confusion(best["confusion"], best["classes"], cfg.out_dir / "confusion.png")
+    return float(best["score"])
 
 
 class Best:
@@ -86,22 +76,21 @@ class Best:
         if (score, step) in dropped:
             return
         weights = net.state_dict()  # where they are sharded, all processes take part in this
-        if rank() > 0:
+        if processes.rank() > 0:
             return
         if self.num_kept > 1:
-            self._keep(step, weights, dropped)
+            (self.out_dir / "best").mkdir(exist_ok=True)
+            storage.save_weights(self._place(step), weights)
+            for _, worse in dropped:
+                self._place(worse).unlink(missing_ok=True)
         if step == self.kept[0][1]:
-            _save_weights(self.out_dir / "best.pt", weights)
-            facts = {"schema": SCHEMA, "score": score, "step": step, "confusion": confusion.tolist()}
-            about = {"classes": self.images.classes, "shape": self.images.shape}
-            save_json(self.out_dir / "best.json", facts | about)
+            storage.save_weights(self.out_dir / "best.pt", weights)
+            about = {"schema": migrations.SCHEMA, "classes": self.images.classes, "shape": self.images.shape}
+            facts = {"score": score, "step": step, "confusion": confusion.tolist()}
+            storage.save_json(self.out_dir / "best.json", about | facts)
 
-    def _keep(self, step: int, weights: dict[str, Tensor], dropped: list[tuple[float, int]]) -> None:
-        folder = self.out_dir / "best"
-        folder.mkdir(exist_ok=True)
-        _save_weights(folder / f"step-{step:08d}.pt", weights)
-        for _, worse in dropped:
-            (folder / f"step-{worse:08d}.pt").unlink(missing_ok=True)
+    def _place(self, step: int) -> Path:
+        return self.out_dir / "best" / f"step-{step:08d}.pt"
 
     def state_dict(self) -> dict[str, Any]:
         return {"kept": self.kept}
@@ -117,7 +106,7 @@ class Sink(Protocol):
     def log_metrics(self, metrics: Mapping[str, float], step: int) -> None: ...
 
 
-class MetricsFile(AbstractContextManager["MetricsFile"]):
+class MetricsFile:
     """`metrics.csv`, a row a value: step, epoch (from 1), name, value."""
 
     def __init__(self, out_dir: Path, steps_per_epoch: int = 1) -> None:
@@ -129,9 +118,6 @@ class MetricsFile(AbstractContextManager["MetricsFile"]):
         with self.path.open("a") as file:
             file.writelines(f"{step},{epoch},{name},{value:.6g}\n" for name, value in metrics.items())
 
-    def __exit__(self, *error: object) -> None:
-        """Each row is in the file already."""
-
     def read(self) -> list[list[str]]:
         """The rows below the header; a last one that was not written to its end is left out."""
         lines = self.path.read_text().split("\n")[1:-1] if self.path.exists() else []
@@ -139,14 +125,8 @@ class MetricsFile(AbstractContextManager["MetricsFile"]):
 
     def cut(self, step: int) -> None:
         """Keep the rows up to a step; those after it will be written again."""
-        rows = [row for row in self.read() if int(row[0]) <= step]
-        header = ["step", "epoch", "name", "value"]
-        save_text(self.path, "".join(",".join(row) + "\n" for row in [header, *rows]))
-
-
-def _save_weights(path: Path, weights: dict[str, Tensor]) -> None:
-    with replacing(path) as temporary:
-        torch.save(weights, temporary)
+        rows = [["step", "epoch", "name", "value"], *(row for row in self.read() if int(row[0]) <= step)]
+        storage.save_text(self.path, "".join(",".join(row) + "\n" for row in rows))
 
 
 def progress_line(epoch: int, step: int, metrics: Mapping[str, float]) -> str:

@@ -3,12 +3,10 @@
 import logging
 import signal
 import threading
-from types import FrameType, TracebackType
 from typing import Any, Self
 
+from . import optim, processes
 from .config import Config, UserError
-from .optim import Guard, steps_per_epoch, total_steps
-from .processes import Agreement, world_size
 
 CODES = {"SIGTERM": 143, "SIGINT": 130, "SIGUSR1": 75}  # 75 asks a scheduler to start the run again
 LOG = logging.getLogger(__name__)
@@ -21,23 +19,24 @@ class Stop:
     They end as well when `guard` has skipped a step, at the next point of the curves.
     """
 
-    guard: Guard  # as soon as there is an optimizer
+    guard: optim.Guard  # as soon as there is an optimizer
 
     def __init__(self, cfg: Config, num_batches: int) -> None:
         self.log_every = cfg.log_every
-        self.steps_per_epoch, self.goal = steps_per_epoch(cfg, num_batches), total_steps(cfg, num_batches)
+        self.steps_per_epoch = optim.steps_per_epoch(cfg, num_batches)
+        self.goal = optim.total_steps(cfg, num_batches)
         self.code = 0  # of the signal that this process got
         self.handlers: dict[int, Any] = {}  # as they were
-        self.agreement = Agreement()  # on the exit code that all processes will end with, or 0
+        self.agreement = processes.Agreement()  # on the exit code that all processes will end with, or 0
 
     def __enter__(self) -> Self:
         self.listen()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
+    def __exit__(self, kind: object, *error: object) -> None:
         if kind in (None, SystemExit):  # else another process may be gone
             self.agreement.close()
-        if kind is SystemExit and world_size() > 1:
+        if kind is SystemExit and processes.world_size() > 1:
             return  # torchrun sends SIGTERM to all others once one has ended; they end with their code too
         for number, handler in self.handlers.items():
             signal.signal(number, handler or signal.SIG_DFL)
@@ -49,7 +48,7 @@ class Stop:
                 self.handlers.setdefault(number, signal.getsignal(number))
                 signal.signal(number, self.note)
 
-    def note(self, number: int, frame: FrameType | None) -> None:
+    def note(self, number: int, frame: object) -> None:
         self.code = SIGNALS[number]
         if number == signal.SIGINT:
             signal.signal(number, signal.SIG_DFL)  # a second Ctrl-C ends at once
@@ -70,7 +69,7 @@ class Stop:
         which a state is not whole.
         """
         foreseen = isinstance(error, UserError) or not isinstance(error, Exception)
-        return not foreseen and world_size() == 1 and self.within_epoch(step)
+        return not foreseen and processes.world_size() == 1 and self.within_epoch(step)
 
     def end(self) -> None:
         """End here if there is a reason to; the state is saved."""

@@ -12,11 +12,9 @@ from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.profiler import profile, schedule, tensorboard_trace_handler
 
+from . import processes, signals, storage
 from .config import Config, UserError
 from .model import Net
-from .processes import rank, share_batchnorm, world_size
-from .signals import CODES
-from .storage import save_text
 
 LOG = logging.getLogger(__name__)
 
@@ -27,7 +25,7 @@ def prepare(net: Net, cfg: Config) -> Net:
     Raises `UserError` where the machine cannot do what the settings ask for.
     """
     if cfg.sync_batchnorm:
-        share_batchnorm(net)
+        processes.share_batchnorm(net)
     if cfg.channels_last:
         for module in net.modules():
             if isinstance(module, nn.Conv2d):
@@ -56,10 +54,10 @@ def halve_parts(cfg: Config, error: Exception) -> Config:
         raise UserError(f"memory runs out with one sample at a time. Train a smaller model. ({error})")
     cfg = replace(cfg, micro_batches=2 * cfg.micro_batches, resume="auto")
     with suppress(FileNotFoundError):  # another process has just written the same
-        save_text(cfg.out_dir / "config.yaml", yaml.safe_dump(cfg.plain(), sort_keys=False))
+        storage.save_text(cfg.out_dir / "config.yaml", yaml.safe_dump(cfg.plain(), sort_keys=False))
     LOG.warning("Memory has run out: each batch is computed in %d parts from here on.", cfg.micro_batches)
-    if world_size() > 1:
-        raise SystemExit(CODES["SIGUSR1"])
+    if processes.world_size() > 1:
+        raise SystemExit(signals.CODES["SIGUSR1"])
     gc.collect()
     torch.cuda.empty_cache()
     return cfg
@@ -72,11 +70,10 @@ def profiled(cfg: Config) -> Iterator[None]:
         yield
         return
     few = schedule(wait=2, warmup=2, active=6, repeat=1)  # the first steps are slower than all others
-    save = tensorboard_trace_handler(str(cfg.out_dir / "profile"), f"rank-{rank()}")
-    with profile(schedule=few, on_trace_ready=save) as profiler:
-        hook = register_optimizer_step_post_hook(lambda *step: profiler.step())
+    save = tensorboard_trace_handler(str(cfg.out_dir / "profile"), f"rank-{processes.rank()}")
+    profiler = profile(schedule=few, on_trace_ready=save)
+    with profiler, register_optimizer_step_post_hook(lambda *step: profiler.step()):
         yield
-        hook.remove()
 
 
 def _channels_last(module: nn.Module, inputs: tuple[Tensor]) -> Tensor:

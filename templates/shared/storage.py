@@ -45,23 +45,22 @@ def save_json(path: Path, content: Mapping[str, Any]) -> None:
     save_text(path, json.dumps(content, indent=2) + "\n")
 
 
+def save_weights(path: Path, weights: Mapping[str, Tensor]) -> None:
+    with replacing(path) as temporary:
+        torch.save(weights, temporary)
+
+
 def save_checkpoint(path: Path, state: Mapping[str, Any], library: str) -> None:
     """Write `step-00000080.pt` and its manifest `step-00000080.json`; delete the oldest."""
-    manifest: dict[str, Any] = {
-        "schema": migrations.SCHEMA,
-        "step": _step(path),
-        "versions": {name: version(name) for name in ("torch", library)},
-    }
+    versions = {name: version(name) for name in ("torch", library)}
+    manifest: dict[str, Any] = {"schema": migrations.SCHEMA, "step": _step(path), "versions": versions}
     try:
         with replacing(path) as temporary:
             torch.save(state, temporary)
             manifest["sha256"] = sha256(temporary)
             save_json(path.with_suffix(".json"), manifest | {"seal": _seal(manifest)})
     except (OSError, RuntimeError) as error:  # torch's own writer raises the second
-        raise UserError(
-            f"{path}: it cannot be written ({error}). The checkpoints before it are whole: make room, and"
-            " go on with --resume auto."
-        ) from error
+        raise UserError(f"{path}: {error}. Make room, and go on with --resume auto.") from error
     finally:
         tidy(path.parent)
 
@@ -124,9 +123,7 @@ def load_weights(net: nn.Module, weights: Mapping[str, Tensor], path: Path) -> N
         net.load_state_dict(weights)
     except RuntimeError as error:
         reason = " ".join(str(error).split())
-        raise UserError(
-            f"{path}: it holds another model. Give the --model settings it had. {reason}"
-        ) from None
+        raise UserError(f"{path}: this is another model. Give its --model settings. {reason}") from None
 
 
 def _step(path: Path) -> int:

@@ -61,8 +61,8 @@ def has(**answers: Answer) -> Bites:
 MUTATIONS = (
     Mutation(
         "Ignite does not save the gradient scaler",
-        "ignite/train.py",
-        ', "scaler": training.scaler',
+        "ignite/engine.py",
+        ', "scaler": self.scaler',
         "",
         TRAINING,
         has(framework="ignite", precision="fp16"),
@@ -70,15 +70,15 @@ MUTATIONS = (
     Mutation(
         "Lightning does not save the gradient scaler",
         "lightning/checkpoint.py",
-        "storage.save_checkpoint(Path(path), checkpoint, LIBRARY)",
-        'checkpoint.pop("MixedPrecision", 0); storage.save_checkpoint(Path(path), checkpoint, LIBRARY)',
+        "storage.save_checkpoint(Path(path), checkpoint,",
+        'checkpoint.pop("MixedPrecision", 0); storage.save_checkpoint(Path(path), checkpoint,',
         TRAINING,
         has(framework="lightning", precision="fp16"),
     ),
     Mutation(
         "Ignite does not save the schedule",
-        "ignite/train.py",
-        '"schedule": training.schedule, ',
+        "ignite/engine.py",
+        '"schedule": self.schedule, ',
         "",
         TRAINING,
         has(framework="ignite"),
@@ -86,7 +86,7 @@ MUTATIONS = (
     Mutation(
         "Ignite does not seed a step",
         "ignite/engine.py",
-        "seed_step(cfg.seed, engine.state.iteration, idist.get_rank())",
+        "seeding.seed_step(task.cfg.seed, engine.state.iteration, idist.get_rank())",
         "pass",
         TRAINING,
         has(framework="ignite"),
@@ -94,14 +94,14 @@ MUTATIONS = (
     Mutation(
         "Lightning seeds each step alike",
         "lightning/engine.py",
-        "seed_step(self.cfg.seed, iteration, rank())",
-        "seed_step(self.cfg.seed, batch_idx, rank())",
+        "seed_step(self.cfg.seed, iteration,",
+        "seed_step(self.cfg.seed, batch_idx,",
         TRAINING,
         has(framework="ignite"),  # a resumed run makes the same mistake: what shows is that the two differ
     ),
     Mutation(
         "Ignite never moves on to the next order of samples",
-        "ignite/train.py",
+        "ignite/engine.py",
         ".set_epoch(trainer.state.epoch - 1)",
         ".set_epoch(0)",
         TRAINING,
@@ -126,10 +126,11 @@ MUTATIONS = (
         has(framework="ignite", loggers=["mlflow"]),
     ),
     Mutation(
-        "Ignite does not save the average of the weights",
+        "Ignite begins a new average of the weights",
         "ignite/train.py",
-        ', "average": training.average',
-        "",
+        "Checkpoint.load_objects(state, saved)",
+        'for slot in saved["optimizer"]["state"].values(): slot.pop("average", 0)\n'
+        "            Checkpoint.load_objects(state, saved)",
         ALONE,
         has(framework="ignite"),
     ),

@@ -16,8 +16,7 @@ def process_group() -> Iterator[None]:
     """Refuse to train the same model several times side by side."""
     if world_size() > 1:
         raise UserError(
-            f"torchrun started {world_size()} processes, and this project trains in one. Start it with"
-            " python -m, or generate it with strategy=ddp."
+            f"torchrun started {world_size()} processes, and this project trains in one. Choose strategy=ddp."
         )
     yield
 

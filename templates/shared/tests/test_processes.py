@@ -68,4 +68,4 @@ def test_many_processes_are_tried_out_without_starting_them():
 def test_two_processes_refuse_a_folder_that_holds_a_run(two):
     done = start(two)
     assert done.returncode == 1
-    assert "this folder holds a run" in done.stderr
+    assert "it holds a run" in done.stderr

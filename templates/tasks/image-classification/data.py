@@ -14,11 +14,9 @@ from sklearn.model_selection import train_test_split
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from . import optim, seeding, signals
 from .config import Config, DataConfig, UserError
-from .optim import steps_per_epoch
 from .processes import rank, world_size
-from .seeding import generator
-from .signals import ignore_signals
 
 Batch = tuple[Tensor, Tensor]  # images [B, C, H, W] in 0..1 and labels [B]
 Shape = tuple[int, int, int]
@@ -72,7 +70,7 @@ class TrainBatches(Sampler[tuple[int, list[int]]]):
         if len(self) == 0:
             few = f"the {num_samples} training images are too few for one step of {world_size()} process(es)"
             raise UserError(f"data.batch_size={self.batch_size}: {few}. Lower data.batch_size.")
-        self.epoch, steps = divmod(step, steps_per_epoch(cfg, len(self)))
+        self.epoch, steps = divmod(step, optim.steps_per_epoch(cfg, len(self)))
         self.done = {self.epoch: steps * cfg.optim.accumulate}  # batches of the epoch that a run resumes in
 
     def set_epoch(self, epoch: int) -> None:
@@ -83,7 +81,7 @@ class TrainBatches(Sampler[tuple[int, list[int]]]):
         return self.num_samples // (self.batch_size * world_size())
 
     def __iter__(self) -> Iterator[tuple[int, list[int]]]:
-        order = torch.randperm(self.num_samples, generator=generator(self.seed, self.epoch))
+        order = torch.randperm(self.num_samples, generator=seeding.generator(self.seed, self.epoch))
         steps = order[: len(self) * world_size() * self.batch_size].view(len(self), world_size(), -1)
         rest = steps[self.done.get(self.epoch, 0) :, rank()]
         return ((self.epoch, indices) for indices in rest.tolist())
@@ -158,13 +156,13 @@ def _build_loader(dataset: Dataset[Batch], batches: Iterable[Any], cfg: Config) 
         num_workers=cfg.data.num_workers,
         persistent_workers=cfg.data.num_workers > 0,
         pin_memory=torch.cuda.is_available(),
-        worker_init_fn=ignore_signals,
+        worker_init_fn=signals.ignore_signals,
     )
 
 
 @lru_cache(maxsize=1)
 def _moves(num_samples: int, seed: int, epoch: int) -> Tensor:
-    return 2 * torch.rand(num_samples, 2, generator=generator(seed, epoch, 1)) - 1
+    return 2 * torch.rand(num_samples, 2, generator=seeding.generator(seed, epoch, 1)) - 1
 
 
 def _read_digits() -> tuple[Tensor, Tensor, list[str]]:
