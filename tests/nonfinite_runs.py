@@ -36,9 +36,8 @@ class Poison:
 
     def note(self, optimizer: Optimizer, *_: object) -> None:
         weights = [whole(weight) for group in optimizer.param_groups for weight in group["params"]]
-        self.states.append(
-            weights + [whole(v) for values in optimizer.state.values() for v in values.values()]
-        )
+        moments = [v for values in optimizer.state.values() for k, v in values.items() if k != "average"]
+        self.states.append(weights + [whole(moment) for moment in moments])  # an average follows what stays
 
     def poison(self, module: nn.Module, _: object, output: Tensor) -> Tensor:
         now = len(self.states) + 1

@@ -43,7 +43,7 @@ def run(cfg: Config, report: Report | None = None) -> float:
         return _run(cfg, spy)
     finally:
         seen = [str(cfg.out_dir), cfg.flat(), reports, type(sys.exception()).__name__]
-        with open(f"seen-{rank()}.txt", "a") as file:
+        with open(f"seen-{processes.rank()}.txt", "a") as file:
             print(seen, file=file)
 """
 

@@ -7,6 +7,7 @@ import torch
 from pytorch_lightning.plugins.precision import MixedPrecision, Precision
 from torch import Tensor
 from torch.optim.lr_scheduler import ReduceLROnPlateau
+from torchmetrics import SumMetric
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from . import metrics, objective, optim, parallel, processes, runs, seeding
@@ -23,7 +24,7 @@ class Task(pl.LightningModule):
         self.net, self.cfg, self.best, self.total_steps = net, cfg, best, total_steps
         self.losses: list[Tensor] = []  # of batches since the last step
         self.train_loss = metrics.MeanLoss()  # since the last point of the curves
-        self.val_loss = metrics.MeanLoss()
+        self.val_loss = SumMetric(nan_strategy="disable")
         self.confusion = MulticlassConfusionMatrix(len(best.images.classes), validate_args=False)
         self.scores: dict[str, float] = {}  # of the last validation
 
@@ -61,13 +62,13 @@ class Task(pl.LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         images, labels = batch
         logits = self.net(images)
-        self.val_loss.update(objective.loss(logits, labels), len(labels))
+        self.val_loss.update(objective.loss(logits, labels) * len(labels))
         self.confusion.update(logits, labels)
 
     def on_validation_epoch_end(self) -> None:
         counts = self.confusion.compute()
         scores = {f"val/{name}": score for name, score in objective.scores(counts).items()}
-        self.scores = {"val/loss": self.val_loss.compute().item(), **scores}
+        self.scores = {"val/loss": self.val_loss.compute().item() / counts.sum().item(), **scores}
         self.val_loss.reset()
         self.confusion.reset()
         self.best.offer(self.scores[objective.MONITOR], self.global_step, self.net, counts)
