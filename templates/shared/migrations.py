@@ -11,6 +11,8 @@ from .config import UserError
 
 SCHEMA = 4  # of what is saved now; manifests and best.json say with which one their file was
 
+BUFFERS = ("running_mean", "running_var", "num_batches_tracked")  # BatchNorm's, which are no weights
+
 State = dict[str, Any]
 Migrations = dict[int, Callable[[State], State]]
 
@@ -31,8 +33,9 @@ def _move(state: State) -> State:
     """Up to schema 3 the average of the weights stood beside the optimizer, which has matrices first."""
     if "callbacks" in state:  # one of which had the best scores
         state["best"] = state["callbacks"]["KeepBest"]
-    average = sorted(state.pop("average", {}).values(), key=lambda weight: weight.ndim <= 1)
-    for slot, weight in zip(_optimizer(state)["state"].values(), average, strict=False):
+    average = [weight for name, weight in state.pop("average", {}).items() if not name.endswith(BUFFERS)]
+    average.sort(key=lambda weight: weight.ndim <= 1)
+    for slot, weight in zip(_optimizer(state)["state"].values(), average, strict=bool(average)):
         slot["average"] = weight
     return state
 
