@@ -20,7 +20,6 @@ from torch.distributed.tensor import DTensor
 from torch.optim.optimizer import (
     Optimizer,
     register_optimizer_step_post_hook,
-    register_optimizer_step_pre_hook,
 )
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -87,30 +86,25 @@ def plain() -> Noted:
     cfg = settings("plain")
     train.run(cfg)
     images = data.load_images(cfg.data)
-    predicted = [answer["index"] for answer in predict.Predictor(cfg.out_dir, cfg)(images.val.images.float())]
-    return {"f1": f1_score(images.val.labels.tolist(), predicted, average="macro")}
+    predicted = [
+        answer["index"] for answer in predict.Predictor(cfg.out_dir, cfg)(images.val.tensors[0].float())
+    ]
+    return {"f1": f1_score(images.val.tensors[1].tolist(), predicted, average="macro")}
 
 
 def averaged() -> Noted:
     """The average of the weights after each step, by the formula and in double precision."""
-    averages: list[list[Tensor]] = []
-
-    def weights(optimizer: Optimizer) -> list[Tensor]:
-        parts = [w.detach() for group in optimizer.param_groups for w in group["params"]]
-        return [(w.full_tensor() if isinstance(w, DTensor) else w).double() for w in parts]
-
-    def begin(optimizer: Optimizer, *_: object) -> None:
-        if not averages:
-            averages.append(weights(optimizer))
+    averages: list[list[Tensor]] = [[]]  # before the first step there is none
 
     def follow(optimizer: Optimizer, *_: object) -> None:
-        pairs = zip(averages[-1], weights(optimizer), strict=True)
+        parts = [w.detach() for group in optimizer.param_groups for w in group["params"]]
+        weights = [(w.full_tensor() if isinstance(w, DTensor) else w).double() for w in parts]
+        pairs = zip(averages[-1] or weights, weights, strict=True)
         averages.append([DECAY * average + (1 - DECAY) * now for average, now in pairs])
 
-    hooks = register_optimizer_step_pre_hook(begin), register_optimizer_step_post_hook(follow)
+    hook = register_optimizer_step_post_hook(follow)
     train.run(settings("averaged", ema_decay=DECAY))
-    for hook in hooks:
-        hook.remove()
+    hook.remove()
     return {"averages": averages}
 
 

@@ -299,7 +299,6 @@ def test_a_service_stays_small(say: Say) -> None:
         assert served[1] - smallest[1] <= MOST_OF_SERVING
 
 
-@pytest.mark.xfail(strict=True, reason="the training core is larger: docs/decisions/0005")
 def test_the_smallest_projects_hold_to_the_bound() -> None:
     for framework in CATALOGUE["framework"].values:
         smallest: Answers = {"strategy": "single", "loggers": [], "hpo": "none", "serving": "none"}

@@ -38,7 +38,7 @@ from my_project.config import DataConfig
 from my_project.data import load_images
 from my_project.export import load_exported, load_plain
 run = Path("runs/default")
-images = load_images(DataConfig()).test.images.numpy()
+images = load_images(DataConfig()).test.tensors[0].numpy()
 noise = np.random.default_rng(1).integers(256, size=(1000 - len(images), *images.shape[1:]), dtype=np.uint8)
 images = np.concatenate([images, noise])
 models = {name: load_exported(run, name) for name in ("torch-export", "onnx", "torchscript")}

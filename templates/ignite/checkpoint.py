@@ -6,9 +6,8 @@ from typing import Any
 from ignite import distributed as idist
 from ignite.engine import Engine, Events
 
-from . import signals, storage
+from . import engine, signals, storage
 from .config import Config, UserError
-from .engine import StepEvents, num_steps
 from .model import Net
 
 
@@ -18,7 +17,7 @@ def attach_checkpoints(trainer: Engine, state: dict[str, Any], cfg: Config, stop
     def save() -> None:
         content = {name: part.state_dict() for name, part in state.items()}  # all processes take part in this
         if idist.get_rank() == 0:
-            path = cfg.out_dir / "checkpoints" / f"step-{num_steps(trainer):08d}.pt"
+            path = cfg.out_dir / "checkpoints" / f"step-{engine.num_steps(trainer):08d}.pt"
             storage.save_checkpoint(path, content, "pytorch-ignite")
 
     trainer.add_event_handler(Events.EPOCH_COMPLETED, save)
@@ -26,16 +25,16 @@ def attach_checkpoints(trainer: Engine, state: dict[str, Any], cfg: Config, stop
 
     @trainer.on(Events.EXCEPTION_RAISED)
     def save_last_step(error: Exception) -> None:
-        epochs, steps = divmod(num_steps(trainer), stop.steps_per_epoch)
+        epochs, steps = divmod(engine.num_steps(trainer), stop.steps_per_epoch)
         iteration = epochs * (trainer.state.epoch_length or 0) + steps * cfg.optim.accumulate
-        if stop.salvages(num_steps(trainer), error) and trainer.state.iteration <= iteration + 1:
+        if stop.salvages(engine.num_steps(trainer), error) and trainer.state.iteration <= iteration + 1:
             trainer.state.iteration = iteration  # the one that failed counts as not begun
             save()
         raise error
 
-    @trainer.on(StepEvents.STEP_COMPLETED)
+    @trainer.on(engine.StepEvents.STEP_COMPLETED)
     def stop_within_epoch() -> None:
-        if stop.due(num_steps(trainer)):
+        if stop.due(engine.num_steps(trainer)):
             save()
             stop.end()
 

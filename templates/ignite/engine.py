@@ -1,7 +1,6 @@
 """The two engines: one trains the model, one measures it."""
 
 from contextlib import nullcontext
-from typing import Any
 
 import torch
 from ignite import distributed as idist
@@ -9,10 +8,9 @@ from ignite.engine import Engine, EventEnum, Events
 from torch import Tensor
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from . import objective, optim, parallel, runs, seeding
+from . import metrics, objective, optim, parallel, runs, seeding
 from .config import Config
 from .data import Batch
-from .metrics import MeanLoss, attach_metrics
 from .model import Net
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -27,21 +25,16 @@ class StepEvents(EventEnum):
 class Task:
     """What training uses and changes: the network, what moves its weights, and how well it has done."""
 
-    def __init__(self, net: Net, cfg: Config, best: runs.Best, total_steps: int) -> None:
-        self.net, self.cfg, self.best = net, cfg, best
+    def __init__(self, net: Net, cfg: Config, best: runs.Best, total_steps: int, report: runs.Report = None) -> None:
+        self.net, self.cfg, self.best, self.report = net, cfg, best, report
         self.model = parallel.distribute(net)
         self.optimizer = parallel.distribute_optimizer(optim.build_optimizer(self.model, cfg))
         self.average = optim.WeightAverage(self.optimizer, cfg.ema_decay)
         self.schedule = optim.build_schedule(self.optimizer, cfg.optim, total_steps)
         self.scaler = torch.amp.GradScaler(idist.device().type, enabled=cfg.precision == "fp16")
         self.guard = optim.Guard(self.optimizer, cfg.optim.grad_clip, self.scaler)
-        self.loss = MeanLoss()  # since the last point of the curves
+        self.loss = metrics.MeanLoss(device=idist.device())  # since the last point of the curves
         self.losses: list[Tensor] = []  # of batches since the last step
-
-    def state(self) -> dict[str, Any]:
-        """What a checkpoint holds of it."""
-        moving = {"optimizer": self.optimizer, "schedule": self.schedule, "scaler": self.scaler}
-        return {"model": self.net, "best": self.best, "train_loss": self.loss, **moving}
 
     def update(self, step: int) -> None:
         """One optimizer step with the gradients that have been collected."""
@@ -83,8 +76,7 @@ def build_trainer(task: Task) -> Engine:
 
     @trainer.on(Events.EPOCH_STARTED)
     def begin_epoch() -> None:
-        loader: Any = trainer.state.dataloader
-        loader.sampler.set_epoch(trainer.state.epoch - 1)
+        trainer.state.dataloader.sampler.set_epoch(trainer.state.epoch - 1)  # type: ignore[union-attr]
         task.model.train()  # a validation has ended with another mode
 
     return trainer
@@ -107,7 +99,7 @@ def build_evaluator(task: Task) -> Engine:
         return logits.float(), labels
 
     evaluator = Engine(step)
-    attach_metrics(evaluator, len(task.best.images.classes))
+    metrics.attach_metrics(evaluator, len(task.best.images.classes))
     return evaluator
 
 

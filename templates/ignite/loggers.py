@@ -2,7 +2,6 @@
 
 import contextlib
 import sys
-from collections.abc import Mapping
 
 from ignite import distributed as idist
 from ignite import handlers
@@ -40,7 +39,7 @@ class TensorBoard(contextlib.AbstractContextManager["TensorBoard"]):
         self.logger = handlers.TensorboardLogger(log_dir=cfg.out_dir / "tensorboard")
         self.logger.writer.add_hparams(cfg.flat(), {}, run_name=".")
 
-    def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
+    def log_metrics(self, metrics: dict[str, float], step: int) -> None:
         for name, value in metrics.items():
             self.logger.writer.add_scalar(name, value, step)
 
@@ -62,7 +61,7 @@ class MLflow(contextlib.AbstractContextManager["MLflow"]):
         self.out_dir = cfg.out_dir
         self.client, self.run_id = mlflow_run.open_run(cfg)
 
-    def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
+    def log_metrics(self, metrics: dict[str, float], step: int) -> None:
         for name, value in metrics.items():
             self.client.log_metric(self.run_id, name, value, step=step)
 
@@ -82,7 +81,7 @@ class Wandb(contextlib.AbstractContextManager["Wandb"]):
         wandb_run.open_run(cfg)
         self.logger = handlers.WandBLogger(init=False)
 
-    def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
+    def log_metrics(self, metrics: dict[str, float], step: int) -> None:
         self.logger.log({**metrics, wandb_run.STEP: step})
 
     def __exit__(self, failed: object, *error: object) -> None:
@@ -92,25 +91,22 @@ class Wandb(contextlib.AbstractContextManager["Wandb"]):
 
 
 #: endif
-def open_loggers(cfg: Config, metrics_file: runs.MetricsFile, stack: contextlib.ExitStack) -> list[runs.Sink]:
-    """All loggers, with the hyperparameters, in the first process only; `stack` closes them."""
-    if idist.get_rank() > 0:
-        return []
-    return [
-        metrics_file,
-        #: if monitoring == "prometheus"
-        stack.enter_context(prometheus.Prometheus(cfg.out_dir, metrics_file.steps_per_epoch)),
-        #: endif
-        #: if "tensorboard" in loggers
-        stack.enter_context(TensorBoard(cfg)),
-        #: endif
-        #: if "mlflow" in loggers
-        stack.enter_context(MLflow(cfg)),
-        #: endif
-        #: if "wandb" in loggers
-        stack.enter_context(Wandb(cfg)),
-        #: endif
-    ]
+def open_loggers(cfg: Config, steps_per_epoch: int, stack: contextlib.ExitStack) -> list[runs.Sink]:
+    """All loggers, with the hyperparameters, for the first process; `stack` closes them."""
+    sinks: list[runs.Sink] = [runs.MetricsFile(cfg.out_dir, steps_per_epoch)]
+    #: if monitoring == "prometheus"
+    sinks.append(stack.enter_context(prometheus.Prometheus(cfg.out_dir, steps_per_epoch)))
+    #: endif
+    #: if "tensorboard" in loggers
+    sinks.append(stack.enter_context(TensorBoard(cfg)))
+    #: endif
+    #: if "mlflow" in loggers
+    sinks.append(stack.enter_context(MLflow(cfg)))
+    #: endif
+    #: if "wandb" in loggers
+    sinks.append(stack.enter_context(Wandb(cfg)))
+    #: endif
+    return sinks
 
 
 #: if measured
@@ -128,9 +124,7 @@ def attach_meter(loggers: list[runs.Sink], trainer: Engine, cfg: Config) -> None
 
     @trainer.on(StepEvents.STEP_COMPLETED(every=cfg.log_every))
     def log_speed() -> None:
-        values = clock.read(num_steps(trainer))
-        for logger in loggers:
-            logger.log_metrics(values, num_steps(trainer))
+        runs.send(loggers, num_steps(trainer), clock.read(num_steps(trainer)))
 
     trainer.add_event_handler(Events.EPOCH_STARTED, clock.start)
     trainer.add_event_handler(Events.EPOCH_COMPLETED, clock.stop)
@@ -140,27 +134,22 @@ def attach_meter(loggers: list[runs.Sink], trainer: Engine, cfg: Config) -> None
 def attach_loggers(loggers: list[runs.Sink], trainer: Engine, evaluator: Engine, task: Task) -> None:
     """Send loss and learning rate every `log_every` steps, and the scores after each epoch."""
 
-    def log(metrics: Mapping[str, float]) -> None:
-        for logger in loggers:
-            logger.log_metrics(metrics, num_steps(trainer))
-
     @trainer.on(StepEvents.STEP_COMPLETED(every=task.cfg.log_every))
     def log_training() -> None:
         loss = float(task.loss.compute())  # read from the device here only, and not in each step
         task.loss.reset()
-        log({"train/loss": loss, "lr": task.optimizer.param_groups[0]["lr"]})
+        runs.send(loggers, num_steps(trainer), {"train/loss": loss, "lr": task.optimizer.param_groups[0]["lr"]})
 
     @evaluator.on(Events.COMPLETED)
     def log_scores() -> None:
         scores = {name: value for name, value in evaluator.state.metrics.items() if name.startswith("val/")}
-        log(scores)
+        runs.send(loggers, num_steps(trainer), scores)
         if idist.get_rank() == 0:
             tqdm.write(runs.progress_line(trainer.state.epoch, num_steps(trainer), scores))
 
     #: if measured
-    attach_meter(
-        loggers[1:], trainer, task.cfg
-    )  # the first is metrics.csv, which the same run writes again alike
+    # All but the first, metrics.csv, so that the same run writes the same file again.
+    attach_meter(loggers[1:], trainer, task.cfg)
     #: endif
     if idist.get_rank() == 0 and sys.stderr.isatty():
         seldom = Events.ITERATION_COMPLETED(every=task.cfg.log_every)  # drawing takes as long as a small step

@@ -6,16 +6,12 @@ from typing import Any
 from ignite import distributed as idist
 from ignite.engine import Engine
 from ignite.metrics import Average, ConfusionMatrix, Loss, MetricsLambda
-from torch import Tensor
 
 from . import objective
 
 
 class MeanLoss(Average):
     """A mean that stays on the device until it is asked for; its state is that of all processes together."""
-
-    def __init__(self) -> None:
-        super().__init__(device=idist.device())
 
     def state_dict(self) -> dict[str, Any]:  # type: ignore[override]
         total, weight = idist.all_reduce(self.accumulator.item()), idist.all_reduce(float(self.num_examples))
@@ -32,8 +28,5 @@ def attach_metrics(evaluator: Engine, num_classes: int) -> None:
     confusion = ConfusionMatrix(num_classes, device=idist.device())
     confusion.attach(evaluator, "confusion")
     Loss(objective.loss, device=idist.device()).attach(evaluator, "val/loss")
-    MetricsLambda(_named_scores, confusion).attach(evaluator, "scores")
-
-
-def _named_scores(confusion: Tensor) -> dict[str, float]:
-    return {f"val/{name}": score for name, score in objective.scores(confusion).items()}
+    scores = MetricsLambda(lambda counts: {f"val/{k}": v for k, v in objective.scores(counts).items()}, confusion)
+    scores.attach(evaluator, "scores")

@@ -3,103 +3,93 @@
 In several processes: `torchrun --nproc-per-node N -m <package>.train [...]`.
 """
 
+import gc
 import sys
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
 import torch
-from ignite.engine import Engine, Events
+from ignite.engine import Events
 from ignite.handlers import Checkpoint, EarlyStopping
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from . import objective, optim, parallel, processes, runs, signals, speed
-from .checkpoint import attach_checkpoints, load_state
+from . import checkpoint, data, engine, loggers, objective, optim, parallel, processes, runs, signals, speed
 from .config import Config, parse, plain_errors
-from .data import Loaders, build_loaders, load_images
-from .engine import Task, build_evaluator, build_trainer, num_steps
-from .loggers import attach_loggers, open_loggers
 from .model import Net
 
-Report = Callable[[int, float], None] | None  # is given (epoch, score) after each epoch
-State = dict[str, Any]
 
-
-def run(cfg: Config, report: Report = None) -> float:
+def run(cfg: Config, report: runs.Report = None) -> float:
     """Train once; return the best validation score (`objective.MONITOR`), the same in every process.
 
     `report` is given (epoch, score) after each epoch, and may raise in all processes to end the run. Raises
     `UserError` before anything is written when the settings, the data or the run's folder do not allow it.
     """
     torch.set_num_threads(cfg.num_threads or torch.get_num_threads())
-    cfg = speed.recall_parts(replace(cfg, num_threads=torch.get_num_threads()))
+    cfg = processes.recall_parts(replace(cfg, num_threads=torch.get_num_threads()))
     try:
         return train(cfg, report)
     except torch.OutOfMemoryError as error:
         cfg = speed.halve_parts(cfg, error)
+    gc.collect()  # the model that was too large, which is in reference cycles
     return run(cfg, report)
 
 
-def train(cfg: Config, report: Report) -> float:
+def train(cfg: Config, report: runs.Report) -> float:
     """Train with the memory that there is."""
-    images = load_images(cfg.data)
+    images = data.load_images(cfg.data)
     torch.manual_seed(cfg.seed)
     net = speed.prepare(Net(cfg.model, images.shape[0], len(images.classes)), cfg)
 
-    checkpoint = runs.find_checkpoint(cfg)
-    saved = load_state(checkpoint, net) if checkpoint else None
+    path = runs.find_checkpoint(cfg)
+    saved = checkpoint.load_state(path, net) if path else None
     step = saved["trainer"]["step"] if saved else 0
-    loaders = build_loaders(images, cfg, step)
+    loaders = data.build_loaders(images, cfg, step)
     goal = optim.total_steps(cfg, len(loaders[0]))
     if saved and (score := runs.finished_score(cfg, goal)) is not None:
         return score
     runs.start(cfg, step)
 
-    with ExitStack() as stack, speed.profiled(cfg):
-        metrics_file = runs.MetricsFile(cfg.out_dir, optim.steps_per_epoch(cfg, len(loaders[0])))
-        loggers = open_loggers(cfg, metrics_file, stack)
+    with ExitStack() as stack:
+        if cfg.profile:
+            stack.enter_context(speed.profiled(cfg))
+        steps_per_epoch = optim.steps_per_epoch(cfg, len(loaders[0]))
+        sinks = loggers.open_loggers(cfg, steps_per_epoch, stack) if processes.rank() == 0 else []
         if step < goal:
-            fit(Task(net, cfg, runs.Best(cfg, images), goal), loaders, loggers, report, saved)
+            fit(engine.Task(net, cfg, runs.Best(cfg, images), goal, report), loaders, sinks, saved)
         return runs.finish(cfg, goal)
 
 
-def fit(
-    task: Task, loaders: Loaders, loggers: list[runs.Sink], report: Report = None, saved: State | None = None
-) -> None:
+def fit(task: engine.Task, loaders: data.Loaders, sinks: list[runs.Sink], saved: dict[str, Any] | None = None) -> None:
     """Train and validate until the goal is reached."""
     cfg, (train_loader, val_loader) = task.cfg, loaders
     with signals.Stop(cfg, len(train_loader)) as stop:
         stop.guard = task.guard
-        trainer, evaluator = build_trainer(task), build_evaluator(task)
-        stopper = EarlyStopping(cfg.patience or sys.maxsize, score, trainer)
+        trainer, evaluator = engine.build_trainer(task), engine.build_evaluator(task)
+        stopper = EarlyStopping(cfg.patience or sys.maxsize, lambda e: e.state.metrics[objective.MONITOR], trainer)
         evaluator.add_event_handler(Events.COMPLETED, stopper)
-        attach_loggers(loggers, trainer, evaluator, task)
+        loggers.attach_loggers(sinks, trainer, evaluator, task)
 
         @trainer.on(Events.EPOCH_COMPLETED)
         def validate() -> None:
             task.average.swap()
             metrics = evaluator.run(val_loader).metrics
-            task.best.offer(metrics[objective.MONITOR], num_steps(trainer), task.net, metrics["confusion"])
+            task.best.offer(metrics[objective.MONITOR], engine.num_steps(trainer), task.net, metrics["confusion"])
             task.average.swap()
             if isinstance(task.schedule, ReduceLROnPlateau):
                 task.schedule.step(metrics["val/loss"])
-            if num_steps(trainer) == cfg.max_steps:
+            if engine.num_steps(trainer) == cfg.max_steps:
                 trainer.terminate()
-            if report:
-                report(trainer.state.epoch, metrics[objective.MONITOR])
+            if task.report:
+                task.report(trainer.state.epoch, metrics[objective.MONITOR])
 
-        state = {"trainer": trainer, "early_stopping": stopper, **task.state()}
-        attach_checkpoints(trainer, state, cfg, stop)
+        state = {"trainer": trainer, "early_stopping": stopper, "best": task.best, "train_loss": task.loss}
+        state |= {"model": task.net, "optimizer": task.optimizer, "schedule": task.schedule, "scaler": task.scaler}
+        checkpoint.attach_checkpoints(trainer, state, cfg, stop)
         if saved:
             Checkpoint.load_objects(state, saved)
         trainer.run(train_loader, max_epochs=cfg.epochs)
         stop.end()
-
-
-def score(evaluator: Engine) -> float:
-    """What best.pt, early stopping and a search go by; larger is better."""
-    return float(evaluator.state.metrics[objective.MONITOR])
 
 
 def main() -> None:

@@ -40,7 +40,7 @@ class SaveState(pl.Callback):
         self.stop.listen()  # again, as Lightning has its own handlers by now
 
     def on_train_batch_end(self, trainer: pl.Trainer, task: Any, *args: Any) -> None:
-        self.complete = task.stepped
+        self.complete = not task.losses
         if self.complete and self.stop.due(trainer.global_step):
             self.save(trainer)
             self.stop.end()
@@ -59,13 +59,11 @@ class SaveState(pl.Callback):
         trainer.save_checkpoint(self.folder / f"step-{trainer.global_step:08d}.pt")
 
 
-def completed_steps(path: Path | None, net: Net) -> int:
+def load_step(path: Path, net: Net) -> int:
     """The optimizer step a checkpoint of this network ends with; raises `UserError` if it is of another."""
-    if path is None:
-        return 0
     state = storage.load_checkpoint(path)
     if "pytorch-lightning_version" not in state:
         raise UserError(f"{path}: Lightning did not save this. Give a new run another --out_dir.")
-    names = (name for name in state["state_dict"] if name.startswith("net."))
-    storage.load_weights(net, {name.removeprefix("net."): state["state_dict"][name] for name in names}, path)
+    weights = {name[4:]: value for name, value in state["state_dict"].items() if name.startswith("net.")}
+    storage.load_weights(net, weights, path)
     return int(state["global_step"])

@@ -19,9 +19,9 @@ from .model import Net
 class Task(pl.LightningModule):
     """Image classification: the network returns logits [B, C]."""
 
-    def __init__(self, net: Net, cfg: Config, best: runs.Best, total_steps: int) -> None:
+    def __init__(self, net: Net, cfg: Config, best: runs.Best, total_steps: int, report: runs.Report = None) -> None:
         super().__init__()
-        self.net, self.cfg, self.best, self.total_steps = net, cfg, best, total_steps
+        self.net, self.cfg, self.best, self.total_steps, self.report = net, cfg, best, total_steps, report
         self.losses: list[Tensor] = []  # of batches since the last step
         self.train_loss = metrics.MeanLoss()  # since the last point of the curves
         self.val_loss = SumMetric(nan_strategy="disable")
@@ -40,11 +40,6 @@ class Task(pl.LightningModule):
         loss = objective.loss(self.net(images), labels, self.cfg.optim.label_smoothing)
         self.losses.append(loss.detach())
         return loss
-
-    @property
-    def stepped(self) -> bool:
-        """Whether the last batch completed an optimizer step."""
-        return not self.losses
 
     def configure_gradient_clipping(self, *args: Any, **kwargs: Any) -> None:
         self.guard.clip(self.trainer.global_step + 1)
@@ -80,8 +75,7 @@ class Task(pl.LightningModule):
     def configure_optimizers(self) -> Any:
         optimizer = optim.build_optimizer(self.net, self.cfg)
         self.average = optim.WeightAverage(optimizer, self.cfg.ema_decay)
-        scaler = getattr(self.trainer.precision_plugin, "scaler", None)
-        scaler = scaler or torch.amp.GradScaler(enabled=False)
+        scaler = getattr(self.trainer.precision_plugin, "scaler", None) or torch.amp.GradScaler(enabled=False)
         self.guard = optim.Guard(optimizer, self.cfg.optim.grad_clip, scaler)
         schedule = optim.build_schedule(optimizer, self.cfg.optim, self.total_steps)
         return [optimizer], [{"scheduler": schedule, "interval": "step", "reduce_on_plateau": False}]
@@ -108,6 +102,4 @@ def build_precision(cfg: Config) -> Precision:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if cfg.precision == "fp16":
         return MixedPrecision("16-mixed", device, torch.amp.GradScaler(device))
-    if cfg.precision == "bf16":
-        return MixedPrecision("bf16-mixed", device)
-    return Precision()
+    return MixedPrecision("bf16-mixed", device) if cfg.precision == "bf16" else Precision()

@@ -1,11 +1,9 @@
 """Where metrics go: files, and the terminal."""
 
 import contextlib
-from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pytorch_lightning as pl
-from pytorch_lightning.loggers import Logger
 
 from . import (
     #: if measured
@@ -14,6 +12,7 @@ from . import (
     #: if "mlflow" in loggers
     mlflow_run,
     #: endif
+    objective,
     #: if loggers
     pictures,
     #: endif
@@ -26,27 +25,10 @@ from . import (
     #: endif
 )
 from .config import Config
-from .processes import rank
-
-
-class SinkLogger(Logger):
-    """Lightning's interface to a sink of ours, such as `metrics.csv`, which has `config.yaml` beside it."""
-
-    name = version = ""
-
-    def __init__(self, sink: runs.Sink) -> None:
-        super().__init__()
-        self.sink = sink
-
-    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        self.sink.log_metrics(metrics, step or 0)
-
-    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
-        """Nothing to do."""
 
 
 #: if loggers
-class RunLogger(Logger, contextlib.AbstractContextManager["RunLogger"]):
+class RunLogger(pl.loggers.Logger, contextlib.AbstractContextManager["RunLogger"]):
     """A logger that is open for as long as the run, which draws its pictures when `fit` has ended."""
 
     def finalize(self, status: str = "success") -> None:
@@ -108,81 +90,60 @@ class Wandb(RunLogger, pl.loggers.WandbLogger):
 
 #: endif
 class LogMetrics(pl.Callback):
-    """Sends loss and learning rate every `log_every` steps, and the scores after each epoch.
+    """Sends loss and learning rate to `loggers` every `log_every` steps, and the scores after each epoch.
 
-    `self.log` in every step would cost more than a small step itself; here the loss stays on the device until
-    it is logged.
+    `self.log` in every step would cost more than a small step itself; here the loss stays on the device until it is
+    logged. The score goes to the task's `report` too.
     """
 
-    def on_train_batch_end(self, trainer: pl.Trainer, task: Any, *args: Any) -> None:
-        if task.stepped and trainer.global_step % task.cfg.log_every == 0:
-            loss = task.train_loss.compute().item()  # read from the device here only, and not in each step
-            rate = trainer.optimizers[0].param_groups[0]["lr"]
-            _log(trainer.loggers, {"train/loss": loss, "lr": rate}, trainer.global_step)
-            task.train_loss.reset()
+    def __init__(self, loggers: list[runs.Sink]) -> None:
+        self.loggers = loggers
 
-    def on_validation_end(self, trainer: pl.Trainer, task: Any) -> None:
-        _log(trainer.loggers, task.scores, trainer.global_step)
-        task.print(runs.progress_line(trainer.current_epoch + 1, trainer.global_step, task.scores))
-
-
-#: if measured
-class LogSpeed(pl.Callback):
-    """Sends how fast training is and what memory it takes every `log_every` steps.
-
-    It goes to all loggers but the first, `metrics.csv`, so that the same run writes the same file again.
-    """
-
-    def on_train_start(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
+    #: if measured
+    def on_train_start(self, trainer: pl.Trainer, task: Any) -> None:
         self.meter = meter.Meter(trainer.global_step)
 
-    def on_train_epoch_start(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
+    def on_train_epoch_start(self, trainer: pl.Trainer, task: Any) -> None:
         self.meter.start()
 
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, task: Any, outputs: Any, batch: Any, *args: Any
-    ) -> None:
-        self.meter.samples += len(batch[1])
-        step = trainer.global_step
-        if task.stepped and step % task.cfg.log_every == 0:
-            _log(trainer.loggers[1:], self.meter.read(step), step)
-
-    def on_validation_start(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
+    def on_validation_start(self, trainer: pl.Trainer, task: Any) -> None:
         self.meter.stop()
 
-
-#: endif
-def build_log_callbacks() -> list[pl.Callback]:
-    """What sends metrics to the loggers of a trainer."""
-    return [
-        LogMetrics(),
+    #: endif
+    def on_train_batch_end(self, trainer: pl.Trainer, task: Any, outputs: Any, batch: Any, *args: Any) -> None:
         #: if measured
-        LogSpeed(),
+        self.meter.samples += len(batch[1])
         #: endif
-    ]
+        step = trainer.global_step
+        if not task.losses and step % task.cfg.log_every == 0:
+            loss = task.train_loss.compute().item()  # read from the device here only, and not in each step
+            task.train_loss.reset()
+            #: if measured
+            # All but the first, metrics.csv, so that the same run writes the same file again.
+            runs.send(self.loggers[1:], step, self.meter.read(step))
+            #: endif
+            runs.send(self.loggers, step, {"train/loss": loss, "lr": trainer.optimizers[0].param_groups[0]["lr"]})
+
+    def on_validation_end(self, trainer: pl.Trainer, task: Any) -> None:
+        runs.send(self.loggers, trainer.global_step, task.scores)
+        task.print(runs.progress_line(trainer.current_epoch + 1, trainer.global_step, task.scores))
+        if task.report:
+            task.report(trainer.current_epoch + 1, task.scores[objective.MONITOR])
 
 
-def open_loggers(cfg: Config, metrics_file: runs.MetricsFile, stack: contextlib.ExitStack) -> list[Logger]:
-    """All loggers, with the hyperparameters, in the first process only; `stack` closes them."""
-    if rank() > 0:
-        return []
-    return [
-        SinkLogger(metrics_file),
-        #: if monitoring == "prometheus"
-        SinkLogger(stack.enter_context(prometheus.Prometheus(cfg.out_dir, metrics_file.steps_per_epoch))),
-        #: endif
-        #: if "tensorboard" in loggers
-        stack.enter_context(TensorBoard(cfg)),
-        #: endif
-        #: if "mlflow" in loggers
-        stack.enter_context(MLflow(cfg)),
-        #: endif
-        #: if "wandb" in loggers
-        stack.enter_context(Wandb(cfg)),
-        #: endif
-    ]
-
-
-def _log(loggers: Iterable[Logger], metrics: Mapping[str, float], step: int) -> None:
-    for logger in loggers:
-        logger.log_metrics(dict(metrics), step=step)
+def open_loggers(cfg: Config, steps_per_epoch: int, stack: contextlib.ExitStack) -> list[runs.Sink]:
+    """All loggers, with the hyperparameters, for the first process; `stack` closes them."""
+    sinks: list[runs.Sink] = [runs.MetricsFile(cfg.out_dir, steps_per_epoch)]
+    #: if monitoring == "prometheus"
+    sinks.append(stack.enter_context(prometheus.Prometheus(cfg.out_dir, steps_per_epoch)))
+    #: endif
+    #: if "tensorboard" in loggers
+    sinks.append(stack.enter_context(TensorBoard(cfg)))
+    #: endif
+    #: if "mlflow" in loggers
+    sinks.append(stack.enter_context(MLflow(cfg)))
+    #: endif
+    #: if "wandb" in loggers
+    sinks.append(stack.enter_context(Wandb(cfg)))
+    #: endif
+    return sinks

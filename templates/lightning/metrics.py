@@ -1,7 +1,5 @@
 """What is measured while training, and how the counts of all processes come together."""
 
-from collections.abc import Mapping
-
 import torch
 from torchmetrics import MeanMetric
 
@@ -20,7 +18,7 @@ class MeanLoss(MeanMetric):
         with self.sync_context():
             return {"total": self.mean_value.item(), "weight": self.weight.item()}
 
-    def load(self, state: Mapping[str, float]) -> None:
+    def load(self, state: dict[str, float]) -> None:
         """Go on from a state; the first process has it for all."""
         if rank() == 0:
             self.mean_value.fill_(state["total"])

@@ -3,10 +3,10 @@
 In several processes: `torchrun --nproc-per-node N -m <package>.train [...]`.
 """
 
+import gc
 import logging
 import sys
 import warnings
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -14,25 +14,12 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.utilities.warnings import PossibleUserWarning
 from pytorch_lightning import callbacks
-from pytorch_lightning.loggers import Logger
 
-from . import objective, optim, parallel, processes, runs, signals, speed
-from .checkpoint import Files, SaveState, completed_steps
+from . import checkpoint, data, engine, loggers, objective, optim, parallel, processes, runs, signals, speed
 from .config import Config, parse, plain_errors
-from .data import Loaders, build_loaders, load_images
-from .engine import Task, build_precision
-from .loggers import build_log_callbacks, open_loggers
 from .model import Net
-
-Report = Callable[[int, float], None] | None  # is given (epoch, score) after each epoch
-
-NOISE = (
-    "You're resuming from a checkpoint that ended before",  # `TrainBatches` begins where it ended
-    ".*does not have many workers",  # images in memory need none
-    ".*sync_dist=True",  # the scores that are logged are those of all processes already
-    ".*isinstance.treespec, LeafSpec.",  # Lightning itself calls what torch deprecates
-)
 
 
 class EarlyStopping(callbacks.EarlyStopping):
@@ -42,90 +29,81 @@ class EarlyStopping(callbacks.EarlyStopping):
         super().load_state_dict({**state_dict, "patience": self.patience})
 
 
-def run(cfg: Config, report: Report = None) -> float:
+def run(cfg: Config, report: runs.Report = None) -> float:
     """Train once; return the best validation score (`objective.MONITOR`), the same in every process.
 
     `report` is given (epoch, score) after each epoch, and may raise in all processes to end the run. Raises
     `UserError` before anything is written when the settings, the data or the run's folder do not allow it.
     """
     torch.set_num_threads(cfg.num_threads or torch.get_num_threads())
-    cfg = speed.recall_parts(replace(cfg, num_threads=torch.get_num_threads()))
+    cfg = processes.recall_parts(replace(cfg, num_threads=torch.get_num_threads()))
     try:
         return train(cfg, report)
     except torch.OutOfMemoryError as error:
         cfg = speed.halve_parts(cfg, error)
+    gc.collect()  # the model that was too large, which is in reference cycles
     return run(cfg, report)
 
 
-def train(cfg: Config, report: Report) -> float:
+def train(cfg: Config, report: runs.Report) -> float:
     """Train with the memory that there is."""
-    images = load_images(cfg.data)
+    images = data.load_images(cfg.data)
     torch.manual_seed(cfg.seed)
     net = speed.prepare(Net(cfg.model, images.shape[0], len(images.classes)), cfg)
 
-    checkpoint = runs.find_checkpoint(cfg)
-    step = completed_steps(checkpoint, net)
-    loaders = build_loaders(images, cfg, step)
+    saved = runs.find_checkpoint(cfg)
+    step = checkpoint.load_step(saved, net) if saved else 0
+    loaders = data.build_loaders(images, cfg, step)
     goal = optim.total_steps(cfg, len(loaders[0]))
-    if checkpoint and (score := runs.finished_score(cfg, goal)) is not None:
+    if saved and (score := runs.finished_score(cfg, goal)) is not None:
         return score
     runs.start(cfg, step)
 
-    with ExitStack() as stack, speed.profiled(cfg):
-        metrics_file = runs.MetricsFile(cfg.out_dir, optim.steps_per_epoch(cfg, len(loaders[0])))
-        loggers = open_loggers(cfg, metrics_file, stack)
+    with ExitStack() as stack:
+        if cfg.profile:
+            stack.enter_context(speed.profiled(cfg))
+        steps_per_epoch = optim.steps_per_epoch(cfg, len(loaders[0]))
+        sinks = loggers.open_loggers(cfg, steps_per_epoch, stack) if processes.rank() == 0 else []
         if step < goal:
-            fit(Task(net, cfg, runs.Best(cfg, images), goal), loaders, loggers, report, checkpoint)
+            fit(engine.Task(net, cfg, runs.Best(cfg, images), goal, report), loaders, sinks, saved)
         return runs.finish(cfg, goal)
 
 
-def fit(
-    task: Task, loaders: Loaders, loggers: list[Logger], report: Report = None, checkpoint: Path | None = None
-) -> None:
+def fit(task: engine.Task, loaders: data.Loaders, sinks: list[runs.Sink], saved: Path | None = None) -> None:
     """Train and validate until the goal is reached."""
     cfg = task.cfg
     with signals.Stop(cfg, len(loaders[0])) as stop:
         trainer = pl.Trainer(
             **parallel.placement(),
-            plugins=[build_precision(cfg), Files()],
+            plugins=[engine.build_precision(cfg), checkpoint.Files()],
             max_epochs=cfg.epochs,
             accumulate_grad_batches=cfg.optim.accumulate,
-            callbacks=build_callbacks(cfg, report, stop),
-            logger=loggers,
+            callbacks=build_callbacks(cfg, sinks, stop),
+            logger=[sink for sink in sinks if isinstance(sink, pl.loggers.Logger)],
             log_every_n_steps=cfg.log_every,
             num_sanity_val_steps=0,
-            use_distributed_sampler=False,  # the loaders share the samples out themselves
             enable_checkpointing=False,  # `SaveState` does that
             enable_model_summary=False,
         )
-        trainer.fit(task, *loaders, ckpt_path=checkpoint)
+        trainer.fit(task, *loaders, ckpt_path=saved)
         stop.end()
 
 
-def build_callbacks(cfg: Config, report: Report, stop: signals.Stop) -> list[pl.Callback]:
+def build_callbacks(cfg: Config, sinks: list[runs.Sink], stop: signals.Stop) -> list[pl.Callback]:
     """What happens around the steps, in this order after each validation; the checkpoint comes last."""
     patience = cfg.patience or sys.maxsize
-    refresh_rate = cfg.log_every if sys.stderr.isatty() else 0  # drawing takes as long as a small step
-    tell = report or (lambda epoch, score: None)
     return [
-        *build_log_callbacks(),
+        loggers.LogMetrics(sinks),
         EarlyStopping(objective.MONITOR, mode="max", patience=patience, check_on_train_epoch_end=False),
-        callbacks.LambdaCallback(
-            on_validation_end=lambda _, task: tell(task.current_epoch + 1, task.scores[objective.MONITOR])
-        ),
-        callbacks.TQDMProgressBar(refresh_rate),
-        SaveState(stop, cfg.out_dir / "checkpoints"),
+        callbacks.TQDMProgressBar(cfg.log_every if sys.stderr.isatty() else 0),  # drawing takes as long as a small step
+        checkpoint.SaveState(stop, cfg.out_dir / "checkpoints"),
     ]
 
 
-def quiet_lightning() -> None:
-    """Leave out what Lightning says that is of no use here, or not true of this project."""
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", "|".join(NOISE))
-
-
 def main() -> None:
-    quiet_lightning()
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    warnings.simplefilter("ignore", PossibleUserWarning)  # such as that a loader needs workers, or cannot resume
+    warnings.filterwarnings("ignore", ".*isinstance.treespec, LeafSpec.")  # Lightning calls what torch deprecates
     with plain_errors(), parallel.process_group():
         cfg, _ = parse("train")
         torch.set_float32_matmul_precision("high")

@@ -7,19 +7,21 @@ What is not here (framework, strategy, loggers) is code; the README says how to 
 
 import argparse
 import json
+import logging
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Annotated, Any, Literal, NoReturn, cast
 
 from jsonargparse import ArgumentParser, Namespace
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 
 from .model import ModelConfig
 
-AT_LEAST_ONE = ("epochs", "log_every", "keep_best", "micro_batches", "data.batch_size", "optim.accumulate")
+LOG = logging.getLogger(__package__)
 
 
 class UserError(Exception):
@@ -29,56 +31,47 @@ class UserError(Exception):
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
     root: Path | None = None  # a folder with a folder of images per class; without it, handwritten digits
-    batch_size: int = 64  # samples per process and step
-    num_workers: int = 0  # loader processes per training process; 0 is fastest for images in memory
+    batch_size: PositiveInt = 64  # samples per process and step
+    num_workers: NonNegativeInt = 0  # loader processes per training process; 0 is fastest for images in memory
 
 
 @dataclass(frozen=True, kw_only=True)
 class OptimConfig:
-    lr: float = 3e-3  # peak
-    weight_decay: float = 1e-2  # AdamW's, of matrices and kernels
+    lr: NonNegativeFloat = 3e-3  # peak
+    weight_decay: NonNegativeFloat = 1e-2  # AdamW's, of matrices and kernels
     schedule: Literal["cosine", "plateau", "onecycle"] = "cosine"
-    warmup_steps: int = 20  # optimizer steps, linear from zero; cosine only
-    grad_clip: float = 1.0  # largest global L2 norm; 0 leaves gradients alone
-    accumulate: int = 1  # batches per optimizer step
-    label_smoothing: float = 0.0  # share of the target that is spread over all classes
+    warmup_steps: NonNegativeInt = 20  # optimizer steps, linear from zero; cosine only
+    grad_clip: NonNegativeFloat = 1.0  # largest global L2 norm; 0 leaves gradients alone
+    accumulate: PositiveInt = 1  # batches per optimizer step
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0  # share of the target that is spread over all classes
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    seed: int = 0  # of the first weights, the order of samples, augmentation and dropout
-    epochs: int = 20
+    seed: NonNegativeInt = 0  # of the first weights, the order of samples, augmentation and dropout
+    epochs: PositiveInt = 20
     max_steps: int = -1  # optimizer steps after which the run ends all the same; -1 sets no bound
     precision: Literal["fp32", "bf16", "fp16"] = "{{ precision }}"  # of a step; weights are float32
     out_dir: Path = Path("runs/default")
     resume: str = "never"  # auto: from the newest checkpoint in out_dir, if any; or a checkpoint's path
-    log_every: int = 10  # optimizer steps
-    num_threads: int = 0  # CPU threads per process; 0 takes torch's choice, which config.yaml then says
+    log_every: PositiveInt = 10  # optimizer steps
+    num_threads: NonNegativeInt = 0  # CPU threads per process; 0 takes torch's choice, which config.yaml then says
     compile: bool = False  # the network with torch.compile: slower to begin, faster from then on
     channels_last: bool = False  # the memory format that convolutions on GPUs like; above all in bf16 or fp16
-    micro_batches: int = 1  # parts that a batch is computed in, one by one; doubled if memory runs out
+    micro_batches: PositiveInt = 1  # parts that a batch is computed in, one by one; doubled if memory runs out
     activation_checkpointing: bool = False  # less memory: compute activations again in the backward pass
     sync_batchnorm: bool = False  # BatchNorm over the batches of all processes; on GPUs
     profile: bool = False  # write what a few steps spend their time on into profile/
-    patience: int = 10  # epochs without a better score before the run stops; 0 never stops
-    keep_best: int = 1  # how many best weights to keep; with more than one, best/ holds them by their steps
-    ema_decay: float = 0.0  # score and keep averages of the weights over about 1 / (1 - ema_decay) steps
+    patience: NonNegativeInt = 10  # epochs without a better score before the run stops; 0 never stops
+    keep_best: PositiveInt = 1  # how many best weights to keep; with more than one, best/ holds them by their steps
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0  # score and keep averages of about 1 / (1 - ema_decay) steps
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
 
-    def __post_init__(self) -> None:
-        for name, value in self.flat().items():
-            least = 1 if name in AT_LEAST_ONE else 0
-            if isinstance(value, int | float) and value < least and (name, value) != ("max_steps", -1):
-                raise UserError(f"{name}={value}: give {least} or more.")
-        if self.ema_decay >= 1:
-            raise UserError(f"ema_decay={self.ema_decay}: give less than 1, such as 0.99.")
-
     def plain(self) -> dict[str, Any]:
         """The settings as a tree of numbers, strings and None."""
-        tree: dict[str, Any] = json.loads(json.dumps(asdict(self), default=str))
-        return tree
+        return cast("dict[str, Any]", json.loads(json.dumps(asdict(self), default=str)))
 
     def flat(self) -> dict[str, Any]:
         """The same by dotted name, such as `optim.lr`."""
@@ -98,6 +91,7 @@ class Parser(ArgumentParser):
             name = ".".join(filter(None, unknown.groups()))
             near = get_close_matches(name, Config().flat(), n=1, cutoff=0)
             message = f"{name} is no setting; the nearest is {near[0]}"
+        message = re.sub(r"1 validation error for \S+|\[type=[^]]+\]\s+For further information visit \S+", "", message)
         self.exit(2, f"{self.prog}: {' '.join(message.split())}. --help lists all settings.\n")
 
 

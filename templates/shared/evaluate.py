@@ -3,22 +3,20 @@
 import torch
 from sklearn.metrics import confusion_matrix
 
-from . import objective
+from . import data, objective, predict
 from .config import UserError, parse, plain_errors
-from .data import build_eval_loader, load_images
-from .predict import Predictor
 
 
 @torch.inference_mode()
 def main() -> None:
     with plain_errors():
         cfg, args = parse("evaluate", of_run=True)
-        predictor = Predictor(args.run, cfg)
-        images = load_images(cfg.data)
+        predictor = predict.Predictor(args.run, cfg)
+        images = data.load_images(cfg.data)
         if images.classes != predictor.classes:
             raise UserError(f"data.root={cfg.data.root}: its classes are not those of the model.")
 
-        batches = [(predictor.net(batch), labels) for batch, labels in build_eval_loader(images.test, cfg)]
+        batches = [(predictor.net(batch), labels) for batch, labels in data.build_eval_loader(images.test, cfg)]
         logits, labels = map(torch.cat, zip(*batches, strict=True))
         counts = confusion_matrix(labels, logits.argmax(dim=1), labels=range(len(images.classes)))
 

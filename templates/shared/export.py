@@ -143,7 +143,7 @@ def export(run: Path, cfg: Config, formats: list[str]) -> dict[str, Any]:
 
 def checked_images(cfg: Config, shape: Shape) -> Pixels:
     """Half of them of the test split, or all that it has, and the others random."""
-    real = load_images(cfg.data).test.images[: NUM_CHECKED // 2]
+    real = load_images(cfg.data).test.tensors[0][: NUM_CHECKED // 2]
     if real.shape[1:] != shape:
         raise UserError(f"data.root={cfg.data.root}: the model takes images of another shape, {list(shape)}.")
     noise = np.random.default_rng(0).integers(WHITE + 1, size=(NUM_CHECKED, *shape), dtype=np.uint8)

@@ -40,9 +40,8 @@ def _move(state: State) -> State:
     return state
 
 
-def _optimizer(state: State) -> State:
-    found: State = state["optimizer"] if "optimizer" in state else state["optimizer_states"][0]
-    return found
+def _optimizer(state: State) -> Any:
+    return state["optimizer"] if "optimizer" in state else state["optimizer_states"][0]
 
 
 CHECKPOINTS: Migrations = {1: _add_loss, 2: _fuse, 3: _move}

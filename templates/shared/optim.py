@@ -88,17 +88,16 @@ class WeightAverage:
     def __init__(self, optimizer: Optimizer, decay: float) -> None:
         self.optimizer, self.blend = optimizer, get_ema_multi_avg_fn(decay)
         self.weights = [w for group in optimizer.param_groups for w in group["params"]] if decay else []
-        self.first = [weight.detach().clone() for weight in self.weights]
         if decay:
             optimizer.register_step_post_hook(self.follow)
 
     def follow(self, *step: Any) -> None:
         """Move the averages towards what a step has made of the weights."""
         states = [self.optimizer.state[weight] for weight in self.weights]
-        averages = [
-            state.setdefault("average", first) for state, first in zip(states, self.first, strict=True)
-        ]
-        self.blend(averages, self.weights, 0)
+        if "average" not in states[0]:
+            for state, weight in zip(states, self.weights, strict=True):
+                state["average"] = weight.detach().clone()
+        self.blend([state["average"] for state in states], self.weights, 0)
 
     @torch.no_grad()
     def swap(self) -> None:

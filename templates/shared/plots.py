@@ -1,6 +1,5 @@
 """The pictures of a run: its curves, and which classes it confuses."""
 
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -8,16 +7,12 @@ from matplotlib.figure import Figure
 from sklearn.metrics import ConfusionMatrixDisplay
 
 
-def draw_curves(rows: Iterable[list[str]], path: Path) -> None:
+def draw_curves(rows: list[list[str]], path: Path) -> None:
     """Draw rows of `metrics.csv` over optimizer steps: losses on the left, validation scores on the right."""
-    curves: dict[str, list[tuple[int, float]]] = {}
-    for step, _, name, value in rows:
-        if name != "lr":
-            curves.setdefault(name, []).append((int(step), float(value)))
-
     figure = Figure(figsize=(10, 4), layout="constrained")
     losses, scores = figure.subplots(1, 2)
-    for name, points in curves.items():
+    for name in dict.fromkeys(name for _, _, name, _ in rows if name != "lr"):
+        points = [(int(step), float(value)) for step, _, given, value in rows if given == name]
         (losses if name.endswith("loss") else scores).plot(*zip(*points, strict=True), label=name)
     losses.set(title="Loss", xlabel="optimizer step", yscale="log")
     scores.set(title="Validation", xlabel="optimizer step")

@@ -13,12 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from . import objective, storage
+from . import data, objective, storage
 from .config import Config, UserError, parse, plain_errors
-from .data import WHITE, Shape, find_images, load_image
 from .model import Net
-
-INPUTS = {"nargs": "+", "help": "image files, folders of them, or .npy arrays"}
 
 
 class Predictor:
@@ -29,14 +26,14 @@ class Predictor:
             raise UserError(f"run={run}: it holds no best.pt. Train first, or name a run with --run.")
         best, weights = storage.load_best(run)
         self.classes: list[str] = best["classes"]
-        self.shape: Shape = tuple(best["shape"])
+        self.shape: data.Shape = tuple(best["shape"])
         self.net = Net(cfg.model, self.shape[0], len(self.classes)).eval()
         storage.load_weights(self.net, weights, path)
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> list[dict[str, Any]]:
         """The most probable class of each image; bytes [B, C, H, W]."""
-        return name_best(objective.probabilities(self.net(images / WHITE)).numpy(), self.classes)
+        return name_best(objective.probabilities(self.net(images / data.WHITE)).numpy(), self.classes)
 
 
 def name_best(probabilities: NDArray[np.float32], classes: list[str]) -> list[dict[str, Any]]:
@@ -47,29 +44,28 @@ def name_best(probabilities: NDArray[np.float32], classes: list[str]) -> list[di
     ]
 
 
-def read_inputs(names: list[str], shape: Shape) -> Iterator[tuple[str, Tensor]]:
+def read_inputs(names: list[str], shape: data.Shape) -> Iterator[tuple[str, Tensor]]:
     """The name of every input, and the image as bytes [C, H, W]."""
     for path in map(Path, names):
         if path.suffix == ".npy":
             yield from ((f"{path}[{i}]", image) for i, image in enumerate(_read_array(path, shape)))
         else:
-            files = find_images(path) if path.is_dir() else [path]
-            yield from ((str(file), load_image(file, shape)) for file in files)
+            files = data.find_images(path) if path.is_dir() else [path]
+            yield from ((str(file), data.load_image(file, shape)) for file in files)
 
 
-def _read_array(path: Path, shape: Shape) -> Tensor:
+def _read_array(path: Path, shape: data.Shape) -> Tensor:
     """One or several images, as bytes or as numbers in 0..1."""
     try:
         array = np.load(path, allow_pickle=False)
-        scale = 1 if array.dtype == np.uint8 else WHITE
-        return torch.from_numpy(array * scale).byte().reshape(-1, *shape)
+        return torch.from_numpy(array * (1 if array.dtype == np.uint8 else data.WHITE)).byte().reshape(-1, *shape)
     except (OSError, ValueError, RuntimeError) as error:
         raise UserError(f"{path}: an array of images {list(shape)} is needed ({error}).") from None
 
 
 def main() -> None:
     with plain_errors():
-        cfg, args = parse("predict", of_run=True, inputs=INPUTS)
+        cfg, args = parse("predict", of_run=True, inputs={"nargs": "+", "help": "images, folders of them, .npy arrays"})
         predictor = Predictor(args.run, cfg)
         for name, image in read_inputs(args.inputs, predictor.shape):
             print(json.dumps({"input": name, **predictor(image.unsqueeze(0))[0]}))

@@ -2,16 +2,17 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 import yaml
 from torch import Tensor, nn
 
-from . import migrations, plots, processes, storage
+from . import data, migrations, plots, processes, storage
 from .config import Config, UserError
-from .data import Images
+
+Report = Callable[[int, float], None] | None  # is given (epoch, score) after each epoch
 
 
 def find_checkpoint(cfg: Config) -> Path | None:
@@ -65,7 +66,7 @@ class Best:
     If a run keeps several, `best/step-00000080.pt` is one of them.
     """
 
-    def __init__(self, cfg: Config, images: Images) -> None:
+    def __init__(self, cfg: Config, images: data.Images) -> None:
         self.out_dir, self.num_kept, self.images = cfg.out_dir, cfg.keep_best, images
         self.kept: list[tuple[float, int]] = []  # scores and steps, the best first
 
@@ -79,18 +80,16 @@ class Best:
         if processes.rank() > 0:
             return
         if self.num_kept > 1:
-            (self.out_dir / "best").mkdir(exist_ok=True)
-            storage.save_weights(self._place(step), weights)
+            folder = self.out_dir / "best"
+            folder.mkdir(exist_ok=True)
+            storage.save_weights(folder / f"step-{step:08d}.pt", weights)
             for _, worse in dropped:
-                self._place(worse).unlink(missing_ok=True)
+                (folder / f"step-{worse:08d}.pt").unlink(missing_ok=True)
         if step == self.kept[0][1]:
             storage.save_weights(self.out_dir / "best.pt", weights)
             about = {"schema": migrations.SCHEMA, "classes": self.images.classes, "shape": self.images.shape}
             facts = {"score": score, "step": step, "confusion": confusion.tolist()}
             storage.save_json(self.out_dir / "best.json", about | facts)
-
-    def _place(self, step: int) -> Path:
-        return self.out_dir / "best" / f"step-{step:08d}.pt"
 
     def state_dict(self) -> dict[str, Any]:
         return {"kept": self.kept}
@@ -103,7 +102,13 @@ class Best:
 class Sink(Protocol):
     """Where metrics go; only the first process has any."""
 
-    def log_metrics(self, metrics: Mapping[str, float], step: int) -> None: ...
+    def log_metrics(self, metrics: dict[str, float], step: int) -> None: ...
+
+
+def send(sinks: list[Sink], step: int, metrics: dict[str, float]) -> None:
+    """Log values that were reached with optimizer step `step`."""
+    for sink in sinks:
+        sink.log_metrics(metrics, step)
 
 
 class MetricsFile:
@@ -131,5 +136,4 @@ class MetricsFile:
 
 def progress_line(epoch: int, step: int, metrics: Mapping[str, float]) -> str:
     """What the terminal shows after an epoch."""
-    values = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
-    return f"epoch {epoch:3}  step {step:6}  {values}"
+    return f"epoch {epoch:3}  step {step:6}  " + "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())

@@ -1,15 +1,13 @@
 """What ends a run before its goal, with its state saved: a signal, which its exit code tells, or an error."""
 
-import logging
 import signal
 import threading
 from typing import Any, Self
 
 from . import optim, processes
-from .config import Config, UserError
+from .config import LOG, Config, UserError
 
 CODES = {"SIGTERM": 143, "SIGINT": 130, "SIGUSR1": 75}  # 75 asks a scheduler to start the run again
-LOG = logging.getLogger(__name__)
 SIGNALS = {getattr(signal, name): code for name, code in CODES.items() if hasattr(signal, name)}
 
 
@@ -22,9 +20,8 @@ class Stop:
     guard: optim.Guard  # as soon as there is an optimizer
 
     def __init__(self, cfg: Config, num_batches: int) -> None:
-        self.log_every = cfg.log_every
+        self.log_every, self.goal = cfg.log_every, optim.total_steps(cfg, num_batches)
         self.steps_per_epoch = optim.steps_per_epoch(cfg, num_batches)
-        self.goal = optim.total_steps(cfg, num_batches)
         self.code = 0  # of the signal that this process got
         self.handlers: dict[int, Any] = {}  # as they were
         self.agreement = processes.Agreement()  # on the exit code that all processes will end with, or 0
@@ -55,9 +52,8 @@ class Stop:
 
     def due(self, step: int) -> bool:
         """Whether to save and end after this step; after an epoch's last, its validation comes first."""
-        asked = self.agreement.reach(self.code) != 0
-        asked |= step % self.log_every == 0 and self.guard.failed_step() > 0
-        return asked and self.within_epoch(step)
+        asked = self.agreement.reach(self.code) or (step % self.log_every == 0 and self.guard.failed_step())
+        return bool(asked) and self.within_epoch(step)
 
     def within_epoch(self, step: int) -> bool:
         return step % self.steps_per_epoch != 0 and step != self.goal
@@ -73,13 +69,11 @@ class Stop:
 
     def end(self) -> None:
         """End here if there is a reason to; the state is saved."""
-        reach = self.agreement.reach
-        code = reach(self.code) or reach(self.code)  # the second answers what was asked at the first
+        # The second answers what was asked at the first.
+        code = self.agreement.reach(self.code) or self.agreement.reach(self.code)
         if step := self.guard.failed_step():
-            raise UserError(
-                f"step {step}: its gradient was not finite, so the step was left out. --resume auto goes on"
-                " behind it; if that happens again, try a lower --optim.lr, or look for bad samples."
-            )
+            hint = "--resume auto goes on behind it; if that happens again, lower --optim.lr or look for bad samples"
+            raise UserError(f"step {step}: its gradient was not finite, so it was left out. {hint}.")
         if code:
             LOG.warning("A signal ends this run. It goes on with --resume auto.")
             raise SystemExit(code)

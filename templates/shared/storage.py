@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import logging
 import os
 import sys
 from collections.abc import Iterator, Mapping
@@ -15,11 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from . import migrations
-from .config import UserError
+from .config import LOG, UserError
 
 KEEP = 2  # newest checkpoints of a run: if the last one is damaged, there is another
 FILES = "step-" + 8 * "[0-9]"  # by name, so that whatever else lies beside them is left alone
-LOG = logging.getLogger(__name__)
 
 
 @contextmanager

@@ -134,9 +134,7 @@ def create_study(cfg: Config, search: Search) -> BaseStorage:
     check_space()
     with storage_errors(search.storage):
         storage = open_storage(search.storage)
-        study = optuna.create_study(
-            storage=storage, study_name=search.study, direction="maximize", load_if_exists=True
-        )
+        study = optuna.create_study(storage=storage, study_name=search.study, direction="maximize", load_if_exists=True)
         before, now = study.user_attrs.get("settings"), comparable(cfg)
         if before is None:
             study.set_user_attr("settings", now)

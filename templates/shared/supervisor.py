@@ -105,9 +105,7 @@ def devices(slot: int, processes: int) -> dict[str, str]:
     if count == 0:
         return {}
     if processes > count:
-        raise UserError(
-            f"processes={processes}: this machine has {count} GPU(s), and each process needs one."
-        )
+        raise UserError(f"processes={processes}: this machine has {count} GPU(s), and each process needs one.")
     names = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(count)))
     chosen = [names.split(",")[(slot * processes + i) % count] for i in range(processes)]
     return {"CUDA_VISIBLE_DEVICES": ",".join(chosen)}

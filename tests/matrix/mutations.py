@@ -61,8 +61,8 @@ def has(**answers: Answer) -> Bites:
 MUTATIONS = (
     Mutation(
         "Ignite does not save the gradient scaler",
-        "ignite/engine.py",
-        ', "scaler": self.scaler',
+        "ignite/train.py",
+        ', "scaler": task.scaler',
         "",
         TRAINING,
         has(framework="ignite", precision="fp16"),
@@ -77,8 +77,8 @@ MUTATIONS = (
     ),
     Mutation(
         "Ignite does not save the schedule",
-        "ignite/engine.py",
-        '"schedule": self.schedule, ',
+        "ignite/train.py",
+        '"schedule": task.schedule, ',
         "",
         TRAINING,
         has(framework="ignite"),
@@ -110,7 +110,7 @@ MUTATIONS = (
     Mutation(
         "nobody waits for the first process at the end",
         "shared/signals.py",
-        "code = reach(self.code) or reach(self.code)",
+        "code = self.agreement.reach(self.code) or self.agreement.reach(self.code)",
         "code = self.code",
         TOGETHER,
         lambda answers: answers["strategy"] != "single",
@@ -145,7 +145,7 @@ MUTATIONS = (
     Mutation(
         "a signal ends a run with the epoch",
         "shared/signals.py",
-        "return asked and self.within_epoch(step)",
+        "return bool(asked) and self.within_epoch(step)",
         "return False",
         ALONE,
         lambda _: True,

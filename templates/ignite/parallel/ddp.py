@@ -49,9 +49,7 @@ def distribute(net: nn.Module) -> nn.Module:
     net = net.to(idist.device())
     if idist.get_world_size() == 1:
         return net
-    return DistributedDataParallel(
-        net, device_ids=[idist.get_local_rank()] if torch.cuda.is_available() else None
-    )
+    return DistributedDataParallel(net, device_ids=[idist.get_local_rank()] if torch.cuda.is_available() else None)
 
 
 def distribute_optimizer(optimizer: Optimizer) -> Optimizer:

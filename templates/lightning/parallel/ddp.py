@@ -53,6 +53,7 @@ def placement() -> dict[str, Any]:
         "strategy": DDPStrategy(),
         "devices": local,
         "num_nodes": dist.get_world_size() // local,
+        "use_distributed_sampler": False,  # the loaders share the samples out themselves
     }
 
 

@@ -65,6 +65,7 @@ def placement() -> dict[str, Any]:
         "strategy": Sharded(dist.get_world_size(), 1, save_distributed_checkpoint=False),
         "devices": local,
         "num_nodes": dist.get_world_size() // local,
+        "use_distributed_sampler": False,  # the loaders share the samples out themselves
     }
 
 

@@ -16,9 +16,7 @@ from .processes import world_size
 def process_group() -> Iterator[None]:
     """Refuse to train the same model several times side by side."""
     if world_size() > 1:
-        raise UserError(
-            f"torchrun started {world_size()} processes, and this project trains in one. Choose strategy=ddp."
-        )
+        raise UserError(f"torchrun started {world_size()} processes; this project trains in one. Choose strategy=ddp.")
     yield
 
 

@@ -4,13 +4,19 @@ A plain `python -m` is process 0 of 1.
 """
 
 import os
+from contextlib import suppress
+from dataclasses import replace
 from functools import cache
 
 import torch
 import torch.distributed as dist
+import yaml
 from torch import nn
 
-from .config import UserError
+from . import storage
+from .config import Config, UserError
+
+AGAIN = 75  # the exit code that asks for another start, as after SIGUSR1
 
 
 def rank() -> int:
@@ -62,6 +68,23 @@ def share_batchnorm(net: nn.Module) -> None:
             " leave it false, or normalize each sample by itself, as GroupNorm does."
         )
     nn.SyncBatchNorm.convert_sync_batchnorm(net)
+
+
+def recall_parts(cfg: Config) -> Config:
+    """The settings of a run, with as many micro-batches as it came to need before."""
+    path = cfg.out_dir / "config.yaml"
+    if cfg.resume == "never" or not path.exists():
+        return cfg
+    parts = yaml.safe_load(path.read_text()).get("micro_batches", 1)  # there was no such setting up to 0.2.0
+    return replace(cfg, micro_batches=max(cfg.micro_batches, parts))
+
+
+def end_with_others(cfg: Config) -> None:
+    """End where others cannot follow: all do, and go on with these settings when they are started again."""
+    with suppress(FileNotFoundError):  # another process has just written the same
+        storage.save_text(cfg.out_dir / "config.yaml", yaml.safe_dump(cfg.plain(), sort_keys=False))
+    if world_size() > 1:
+        raise SystemExit(AGAIN)
 
 
 @cache

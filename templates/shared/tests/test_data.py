@@ -34,7 +34,7 @@ def test_the_splits_share_no_image_and_hold_every_class():
     images = load_images(DataConfig())
     splits = (images.train, images.val, images.test)
     assert sum(map(len, splits)) == 1797
-    assert all(len(split.labels.unique()) == 10 for split in splits)
+    assert all(len(split.tensors[1].unique()) == 10 for split in splits)
 
 
 def test_the_order_depends_on_seed_and_epoch_alone():

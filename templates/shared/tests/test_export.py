@@ -23,7 +23,7 @@ def exported(trained):
 
 @pytest.mark.parametrize("name", FILES)
 def test_an_exported_model_answers_as_the_plain_one(exported, trained, name):
-    images = load_images(trained.data).test.images.numpy()
+    images = load_images(trained.data).test.tensors[0].numpy()
     plain, model = load_plain(exported), load_exported(exported, name)
     assert (model.classes, model.shape, model.version) == (plain.classes, plain.shape, plain.version)
     for size in (1, 3, 100):

@@ -51,10 +51,7 @@ def test_two_processes_train_one_model(two):
 def test_two_processes_see_the_samples_that_one_with_twice_the_batch_sees(two, tmp_path):
     done = start(tmp_path / "one", "--data.batch_size", "128", processes=1)
     assert done.returncode == 0, done.stderr
-    losses = [
-        float((run / "metrics.csv").read_text().splitlines()[1].split(",")[3])
-        for run in (two, tmp_path / "one")
-    ]
+    losses = [float((run / "metrics.csv").read_text().splitlines()[1].split(",")[3]) for run in (two, tmp_path / "one")]
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 

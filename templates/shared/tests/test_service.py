@@ -54,7 +54,7 @@ def client(trained):
 
 @pytest.fixture(scope="module")
 def images(trained):
-    return load_images(trained.data).test.images.numpy()
+    return load_images(trained.data).test.tensors[0].numpy()
 
 
 def predict(client, inputs):

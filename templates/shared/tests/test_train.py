@@ -70,9 +70,7 @@ def test_a_run_can_stop_and_go_on_within_an_epoch(small, tmp_path):
     stopped = replace(small, out_dir=tmp_path / "stopped")
     run(replace(stopped, max_steps=7))
     run(replace(stopped, resume="auto"))
-    curves = [
-        [row for row in MetricsFile(cfg.out_dir).read() if row[2] == "train/loss"] for cfg in (small, stopped)
-    ]
+    curves = [[row for row in MetricsFile(cfg.out_dir).read() if row[2] == "train/loss"] for cfg in (small, stopped)]
     assert curves[0] == curves[1]
 
 
@@ -120,8 +118,7 @@ def test_wrong_data_leaves_no_folder_behind(small, tmp_path):
 
 def test_the_seed_fixes_the_run(small, tmp_path):
     runs = [
-        replace(small, epochs=1, seed=seed, out_dir=tmp_path / name)
-        for name, seed in (("a", 1), ("b", 1), ("c", 2))
+        replace(small, epochs=1, seed=seed, out_dir=tmp_path / name) for name, seed in (("a", 1), ("b", 1), ("c", 2))
     ]
     for cfg in runs:
         run(cfg)

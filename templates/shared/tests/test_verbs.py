@@ -12,7 +12,7 @@ from my_project.data import load_images
 @pytest.fixture
 def digit(trained, tmp_path):
     """The file of a handwritten digit, and its pixels [8, 8] as bytes."""
-    pixels = load_images(trained.data).test.images[0, 0].numpy()
+    pixels = load_images(trained.data).test.tensors[0][0, 0].numpy()
     Image.fromarray(pixels).save(tmp_path / "digit.png")
     return tmp_path / "digit.png", pixels
 
@@ -41,9 +41,7 @@ def test_predict_takes_files_folders_and_arrays(trained, digit, command_line, ca
     file, pixels = digit
     np.save(file.parent / "bytes.npy", pixels)
     np.save(file.parent / "numbers.npy", np.stack([pixels / 255] * 2))
-    command_line(
-        "--run", trained.out_dir, file, file.parent, file.parent / "bytes.npy", file.parent / "numbers.npy"
-    )
+    command_line("--run", trained.out_dir, file, file.parent, file.parent / "bytes.npy", file.parent / "numbers.npy")
     predict.main()
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert len(lines) == 5
@@ -51,9 +49,7 @@ def test_predict_takes_files_folders_and_arrays(trained, digit, command_line, ca
     assert set(lines[0]) == {"input", "label", "index", "probability"}
 
 
-@pytest.mark.parametrize(
-    ("name", "reason"), [("missing.png", "No such file"), ("text.png", "cannot be read")]
-)
+@pytest.mark.parametrize(("name", "reason"), [("missing.png", "No such file"), ("text.png", "cannot be read")])
 def test_predict_names_a_file_it_cannot_read(trained, tmp_path, command_line, name, reason):
     (tmp_path / "text.png").write_text("no image")
     command_line("--run", trained.out_dir, tmp_path / name)

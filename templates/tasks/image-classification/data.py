@@ -12,7 +12,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, TensorDataset
 
 from . import optim, seeding, signals
 from .config import Config, DataConfig, UserError
@@ -30,17 +30,12 @@ SPLIT_SEED = 0  # not the run's seed, so that scores of runs with different seed
 SHIFT = 0.125  # share of its size by which a training image moves at most, along each axis
 
 
-class Split(Dataset[Batch]):
+class Split(TensorDataset):
     """Images in memory, as bytes [N, C, H, W], with their labels [N]; an item is a batch, by its indices."""
 
-    def __init__(self, images: Tensor, labels: Tensor) -> None:
-        self.images, self.labels = images, labels
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
     def __getitem__(self, indices: list[int]) -> Batch:
-        return self.images[indices] / WHITE, self.labels[indices]
+        images, labels = self.tensors
+        return images[indices] / WHITE, labels[indices]
 
 
 class Augmented(Dataset[Batch]):
@@ -83,8 +78,7 @@ class TrainBatches(Sampler[tuple[int, list[int]]]):
     def __iter__(self) -> Iterator[tuple[int, list[int]]]:
         order = torch.randperm(self.num_samples, generator=seeding.generator(self.seed, self.epoch))
         steps = order[: len(self) * world_size() * self.batch_size].view(len(self), world_size(), -1)
-        rest = steps[self.done.get(self.epoch, 0) :, rank()]
-        return ((self.epoch, indices) for indices in rest.tolist())
+        return ((self.epoch, indices) for indices in steps[self.done.get(self.epoch, 0) :, rank()].tolist())
 
 
 class Images(NamedTuple):
@@ -148,16 +142,11 @@ def build_eval_loader(split: Split, cfg: Config) -> DataLoader[Batch]:
     return _build_loader(split, [batch.tolist() for batch in batches], cfg)
 
 
-def _build_loader(dataset: Dataset[Batch], batches: Iterable[Any], cfg: Config) -> DataLoader[Batch]:
-    return DataLoader(
-        dataset,
-        batch_size=None,  # an item is a batch
-        sampler=batches,
-        num_workers=cfg.data.num_workers,
-        persistent_workers=cfg.data.num_workers > 0,
-        pin_memory=torch.cuda.is_available(),
-        worker_init_fn=signals.ignore_signals,
-    )
+def _build_loader(dataset: Dataset[Any], batches: Iterable[Any], cfg: Config) -> DataLoader[Batch]:
+    count = cfg.data.num_workers
+    workers: Any = {"num_workers": count, "persistent_workers": count > 0, "worker_init_fn": signals.ignore_signals}
+    # An item is a batch, so there is nothing left to collect.
+    return DataLoader(dataset, batch_size=None, sampler=batches, pin_memory=torch.cuda.is_available(), **workers)
 
 
 @lru_cache(maxsize=1)

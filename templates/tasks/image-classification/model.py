@@ -2,8 +2,10 @@
 
 import math
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
+from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -12,9 +14,9 @@ from torch.utils.checkpoint import checkpoint
 class ModelConfig:
     """Model."""
 
-    width: int = 32
+    width: PositiveInt = 32
     """channels of the first block; each later one has twice as many"""
-    dropout: float = 0.1
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """share of the features that a training step leaves out"""
 
 
