@@ -32,7 +32,7 @@ SPY = """
 _run = run
 
 
-def run(cfg: Config, report: Report | None = None) -> float:
+def run(cfg: Config, report: runs.Report = None) -> float:
     reports = []
 
     def spy(epoch: int, score: float) -> None:
