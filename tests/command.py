@@ -31,6 +31,7 @@ def mlscaffold(
     umask: int = -1,
     without: str = "-",
     env: Settings | None = None,
+    patience_s: float = 120,
     **settings: str,
 ) -> Ran:
     """Run `mlscaffold` without a terminal; `env` and `settings` are environment variables on top of ours.
@@ -48,7 +49,7 @@ def mlscaffold(
         errors="replace",
         check=False,
         umask=umask,
-        timeout=120,
+        timeout=patience_s,
     )
     assert "Traceback" not in done.stderr + done.stdout, done.stderr
     return Ran(done.returncode, done.stdout, done.stderr)

@@ -17,7 +17,8 @@ KITS = ("research-lab", "product-team")
 def test_an_example_kit_renders_all_that_it_allows_and_trains(
     repository: Path, tmp_path: Path, name: str
 ) -> None:
-    checked = mlscaffold("kit", "check", repository / "examples/kits" / name, cwd=tmp_path)
+    kit = repository / "examples/kits" / name
+    checked = mlscaffold("kit", "check", kit, cwd=tmp_path, patience_s=800)  # it trains four projects
     assert (checked.code, checked.err) == (0, "")
     assert f"{name}: trained " in checked.out
 
