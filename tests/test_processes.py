@@ -92,5 +92,5 @@ def test_a_project_for_one_process_refuses_several(framework: str, tmp_path: Pat
     project = without_loggers(framework, "single", tmp_path)
     done = project.start("-m", "my_project.train", *SHORT, processes=2)
     assert done.returncode == 1
-    assert "torchrun started 2 processes, and this project trains in one" in done.stderr
+    assert "torchrun started 2 processes; this project trains in one" in done.stderr
     assert not (tmp_path / "runs").exists()
