@@ -1,9 +1,7 @@
 """The matrix says which combinations fail, how to see it again, and misses none of the recorded mistakes."""
 
 import asyncio
-import os
 import random
-import subprocess
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +11,7 @@ from _pytest.mark import ParameterSet
 
 from mlscaffold.catalogue import Answers
 from mlscaffold.errors import AnswerError
+from tests import endings
 from tests.matrix import plan
 from tests.matrix.mutations import MUTATIONS, Mutation
 from tests.matrix.pool import Pool, RunError
@@ -98,13 +97,13 @@ def test_what_no_combination_has_is_refused(text: str, words: str) -> None:
 
 def test_a_run_that_fails_is_told_with_the_end_of_its_log(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"exit codes \[1\]\n(.*\n)*.*no such verb"):
-        asyncio.run(call(tmp_path, fail))
+        asyncio.run(call(tmp_path, endings.fail))
 
 
 def test_a_run_that_hangs_is_ended_with_all_it_started(tmp_path: Path) -> None:
     begin = time.monotonic()
     with pytest.raises(RunError, match=r"it hung: ended after 8 s\n(.*\n)*.*in hang"):
-        asyncio.run(call(tmp_path, hang, patience_s=8))
+        asyncio.run(call(tmp_path, endings.hang, patience_s=8))
     assert time.monotonic() - begin < 120
     child = int((tmp_path / "child").read_text())
     deadline = time.monotonic() + 10
@@ -115,25 +114,11 @@ def test_a_run_that_hangs_is_ended_with_all_it_started(tmp_path: Path) -> None:
 
 def test_a_process_that_ends_early_with_code_0_is_no_success(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="ended with code 0 before they were done"):
-        asyncio.run(call(tmp_path, end_early))
+        asyncio.run(call(tmp_path, endings.end_early))
 
 
 async def call(folder: Path, function: object, patience_s: float = 60) -> list[object]:
     return await Pool(folder, 1)(function, patience_s=patience_s)  # type: ignore[arg-type]
-
-
-def fail() -> None:
-    raise ValueError("no such verb")
-
-
-def hang() -> None:
-    child = subprocess.Popen(["sleep", "1000"])
-    Path("child").write_text(str(child.pid))
-    time.sleep(1000)
-
-
-def end_early() -> None:
-    os._exit(0)
 
 
 def test_failures_that_are_alike_are_told_together_with_a_command() -> None:

@@ -47,8 +47,6 @@ class SaveState(pl.Callback):
 
     def on_validation_end(self, trainer: pl.Trainer, *args: Any) -> None:
         self.save(trainer)
-
-    def on_train_epoch_end(self, *args: Any) -> None:
         self.stop.end()
 
     def on_exception(self, trainer: pl.Trainer, task: Any, error: BaseException) -> None:

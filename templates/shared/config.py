@@ -32,7 +32,7 @@ class UserError(Exception):
 class DataConfig:
     root: Path | None = None  # a folder with a folder of images per class; without it, handwritten digits
     batch_size: PositiveInt = 64  # samples per process and step
-    num_workers: NonNegativeInt = 0  # loader processes per training process; 0 is fastest for images in memory
+    num_workers: NonNegativeInt = 0  # loader processes per training process; with 0, images that fit are kept on a GPU
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.amp import GradScaler
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import AdamW, Optimizer
@@ -60,21 +60,23 @@ class Guard:
     def __init__(self, optimizer: Optimizer, max_norm: float, scaler: GradScaler) -> None:
         self.optimizer, self.scaler, self.max_norm = optimizer, scaler, max_norm or math.inf
         self.weights = [weight for group in optimizer.param_groups for weight in group["params"]]
-        self.first = torch.full((), math.inf, device=self.weights[0].device)  # step that was skipped
+        self.first, self.skipped = 0, dict[int, Tensor]()  # step that failed; whether each after the last question did
 
     def clip(self, step: int) -> None:
         """Make the gradients of a step ready for the optimizer."""
         self.scaler.unscale_(self.optimizer)
         norm = clip_grad_norm_(self.weights, self.max_norm)  # of all processes, so all of them skip
-        finite = (norm.full_tensor() if hasattr(norm, "full_tensor") else norm).isfinite()
-        self.optimizer.found_inf = 1 - finite.float()  # type: ignore[attr-defined]  # read by fused updates
-        before = math.inf if self.scaler.is_enabled() else self.first
-        self.first = torch.where(finite, before, self.first.clamp(max=step))
+        norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
+        # What is not finite less itself is not zero. Fused updates read `found_inf`.
+        self.skipped[step] = self.optimizer.found_inf = (norm - norm != 0).float()  # type: ignore[attr-defined]
 
     def failed_step(self) -> int:
         """The first step that was skipped and should not have been, or 0. This waits for the device."""
-        first = float(self.first)
-        return int(first) if first < math.inf and self.scaler.get_scale() <= 1 else 0
+        for step, skipped in self.skipped.items():
+            if skipped or self.scaler.is_enabled():
+                self.first = (self.first or step) if skipped else 0
+        self.skipped.clear()
+        return self.first if self.scaler.get_scale() <= 1 else 0
 
 
 class WeightAverage:
@@ -103,7 +105,6 @@ class WeightAverage:
     def swap(self) -> None:
         """Exchange weights and averages, before a validation and after it; buffers stay the newest."""
         for weight in self.weights:
-            average = self.optimizer.state[weight]["average"]
-            held = weight.clone()
+            average, held = self.optimizer.state[weight]["average"], weight.clone()
             weight.copy_(average)
             average.copy_(held)

@@ -137,8 +137,8 @@ MUTATIONS = (
     Mutation(
         "a gradient that is not finite is applied",
         "shared/optim.py",
-        "found_inf = 1 - finite.float()",
-        "found_inf = 0 * finite.float()",
+        "found_inf = (norm - norm != 0).float()",
+        "found_inf = torch.zeros_like(norm)",
         TRAINING,
         has(precision="fp32"),  # in float16 the gradient scaler finds them as well
     ),

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterable, Iterator
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -19,6 +18,7 @@ from .config import Config, DataConfig, UserError
 from .processes import rank, world_size
 
 Batch = tuple[Tensor, Tensor]  # images [B, C, H, W] in 0..1 and labels [B]
+Share = tuple[list[int], list[list[float]]]  # of a step: indices [B] and moves [B, 2]
 Shape = tuple[int, int, int]
 Loaders = tuple[DataLoader[Batch], DataLoader[Batch]]  # to train on, to validate with
 
@@ -33,31 +33,30 @@ SHIFT = 0.125  # share of its size by which a training image moves at most, alon
 class Split(TensorDataset):
     """Images in memory, as bytes [N, C, H, W], with their labels [N]; an item is a batch, by its indices."""
 
-    def __getitem__(self, indices: list[int]) -> Batch:
+    def __getitem__(self, indices: Any) -> Batch:
         images, labels = self.tensors
-        return images[indices] / WHITE, labels[indices]
+        chosen = torch.tensor(indices).to(images.device, non_blocking=True)
+        return images[chosen] / WHITE, labels[chosen]
 
 
-class Augmented(Dataset[Batch]):
-    """Training images that are moved a little; how far is f(seed, epoch, index), in any worker."""
+class Augmented(Split):
+    """Training images that are moved a little; an item is a batch, by what `TrainBatches` yields."""
 
-    def __init__(self, split: Split, seed: int) -> None:
-        self.split, self.seed = split, seed
-
-    def __getitem__(self, key: tuple[int, list[int]]) -> Batch:
-        epoch, indices = key
-        images, labels = self.split[indices]
-        transforms = torch.eye(2, 3).repeat(len(indices), 1, 1)
-        transforms[:, :, 2] = 2 * SHIFT * _moves(len(self.split), self.seed, epoch)[indices]
+    def __getitem__(self, share: Share) -> Batch:
+        indices, moves = share
+        images, labels = super().__getitem__(indices)
+        transforms = torch.eye(2, 3, device=images.device).repeat(len(indices), 1, 1)
+        transforms[:, :, 2] = 2 * SHIFT * torch.tensor(moves).to(images.device, non_blocking=True)
         grid = nn.functional.affine_grid(transforms, list(images.shape), align_corners=False)
         return nn.functional.grid_sample(images, grid, align_corners=False), labels
 
 
-class TrainBatches(Sampler[tuple[int, list[int]]]):
-    """Yields `(epoch, indices)`, this process's share of each step.
+class TrainBatches(Sampler[Share]):
+    """Yields this process's share of each step: its indices, and how far each image is moved, -1..1 along x and y.
 
     The order is f(seed, epoch), whatever the number of processes: step after step they share out the next
-    `batch_size * world_size` samples. The few that are left at the end of an epoch are skipped.
+    `batch_size * world_size` samples. The few that are left at the end of an epoch are skipped. The moves are
+    f(seed, epoch, index), so they do not depend on the worker that moves an image.
     """
 
     def __init__(self, num_samples: int, cfg: Config, step: int) -> None:
@@ -75,10 +74,11 @@ class TrainBatches(Sampler[tuple[int, list[int]]]):
     def __len__(self) -> int:
         return self.num_samples // (self.batch_size * world_size())
 
-    def __iter__(self) -> Iterator[tuple[int, list[int]]]:
+    def __iter__(self) -> Iterator[Share]:
         order = torch.randperm(self.num_samples, generator=seeding.generator(self.seed, self.epoch))
+        moves = 2 * torch.rand(self.num_samples, 2, generator=seeding.generator(self.seed, self.epoch, 1)) - 1
         steps = order[: len(self) * world_size() * self.batch_size].view(len(self), world_size(), -1)
-        return ((self.epoch, indices) for indices in steps[self.done.get(self.epoch, 0) :, rank()].tolist())
+        return ((own.tolist(), moves[own].tolist()) for own in steps[self.done.get(self.epoch, 0) :, rank()])
 
 
 class Images(NamedTuple):
@@ -124,9 +124,16 @@ def find_images(folder: Path) -> list[Path]:
 
 
 def build_loaders(images: Images, cfg: Config, step: int) -> Loaders:
-    """The loaders to train on and to validate with, after `step` optimizer steps that are done already."""
+    """The loaders to train on and to validate with, after `step` optimizer steps that are done already.
+
+    Images that take less than a quarter of the GPU's free memory are kept there, unless workers load them.
+    """
+    tensors = [*images.train.tensors, *images.val.tensors]
+    free = torch.cuda.mem_get_info()[0] if torch.cuda.is_available() and cfg.data.num_workers == 0 else 0
+    if 4 * sum(tensor.nbytes for tensor in tensors) < free:
+        tensors = [tensor.cuda() for tensor in tensors]
     batches = TrainBatches(len(images.train), cfg, step)
-    return _build_loader(Augmented(images.train, cfg.seed), batches, cfg), build_eval_loader(images.val, cfg)
+    return _build_loader(Augmented(*tensors[:2]), batches, cfg), build_eval_loader(Split(*tensors[2:]), cfg)
 
 
 def build_eval_loader(split: Split, cfg: Config) -> DataLoader[Batch]:
@@ -143,15 +150,9 @@ def build_eval_loader(split: Split, cfg: Config) -> DataLoader[Batch]:
 
 
 def _build_loader(dataset: Dataset[Any], batches: Iterable[Any], cfg: Config) -> DataLoader[Batch]:
-    count = cfg.data.num_workers
-    workers: Any = {"num_workers": count, "persistent_workers": count > 0, "worker_init_fn": signals.ignore_signals}
-    # An item is a batch, so there is nothing left to collect.
-    return DataLoader(dataset, batch_size=None, sampler=batches, pin_memory=torch.cuda.is_available(), **workers)
-
-
-@lru_cache(maxsize=1)
-def _moves(num_samples: int, seed: int, epoch: int) -> Tensor:
-    return 2 * torch.rand(num_samples, 2, generator=seeding.generator(seed, epoch, 1)) - 1
+    options: Any = {"persistent_workers": True, "pin_memory": torch.cuda.is_available()} if cfg.data.num_workers else {}
+    options |= {"num_workers": cfg.data.num_workers, "worker_init_fn": signals.ignore_signals}
+    return DataLoader(dataset, batch_size=None, sampler=batches, **options)  # an item is a batch already
 
 
 def _read_digits() -> tuple[Tensor, Tensor, list[str]]:
