@@ -2,6 +2,7 @@
 
 import csv
 import json
+import runpy
 from collections.abc import Callable
 from functools import cache
 from itertools import pairwise
@@ -172,3 +173,13 @@ def test_a_compiled_network_trains_alike_and_its_weights_have_plain_names(runs: 
     compiled, eager = folder / "compiled", folder / "eager"
     assert metrics(compiled, "train/loss") == pytest.approx(metrics(eager, "train/loss"), rel=1e-3)
     assert weights(compiled / "best.pt").keys() == weights(eager / "best.pt").keys()
+
+
+def test_what_a_step_draws_depends_on_nothing_but_its_place(tmp_path: Path) -> None:
+    """Seeds of many steps are made at once, also for a run that goes on in the middle of them."""
+    folder = write(rendered({"loggers": []}), tmp_path)
+    module = runpy.run_path(str(folder / "src/my_project/seeding.py"))
+    for keys in [(3, 5, 0), (3, 63, 0), (3, 64, 0), (3, 5, 1), (4, 5, 0), (3, 6_400_000, 2), (3, 5, 0)]:
+        module["seed_step"](*keys)
+        alone = torch.Generator().manual_seed(module["seed_for"](*keys))
+        assert torch.equal(torch.rand(4), torch.rand(4, generator=alone)), keys

@@ -110,7 +110,7 @@ def open_loggers(cfg: Config, steps_per_epoch: int, stack: contextlib.ExitStack)
 
 
 #: if measured
-def attach_meter(loggers: list[runs.Sink], trainer: Engine, cfg: Config) -> None:
+def attach_meter(sinks: list[runs.Sink], trainer: Engine, cfg: Config) -> None:
     """Send speed and memory every `log_every` steps; the clock stands still during validations."""
     clock = meter.Meter()
 
@@ -124,32 +124,31 @@ def attach_meter(loggers: list[runs.Sink], trainer: Engine, cfg: Config) -> None
 
     @trainer.on(StepEvents.STEP_COMPLETED(every=cfg.log_every))
     def log_speed() -> None:
-        runs.send(loggers, num_steps(trainer), clock.read(num_steps(trainer)))
+        runs.send(sinks, num_steps(trainer), clock.read(num_steps(trainer)))
 
     trainer.add_event_handler(Events.EPOCH_STARTED, clock.start)
     trainer.add_event_handler(Events.EPOCH_COMPLETED, clock.stop)
 
 
 #: endif
-def attach_loggers(loggers: list[runs.Sink], trainer: Engine, evaluator: Engine, task: Task) -> None:
+def attach_loggers(sinks: list[runs.Sink], trainer: Engine, evaluator: Engine, task: Task) -> None:
     """Send loss and learning rate every `log_every` steps, and the scores after each epoch."""
 
     @trainer.on(StepEvents.STEP_COMPLETED(every=task.cfg.log_every))
     def log_training() -> None:
-        loss = float(task.loss.compute())  # read from the device here only, and not in each step
-        task.loss.reset()
-        runs.send(loggers, num_steps(trainer), {"train/loss": loss, "lr": task.optimizer.param_groups[0]["lr"]})
+        rate = task.optimizer.param_groups[0]["lr"]
+        runs.send(sinks, num_steps(trainer), {"train/loss": task.loss.read(), "lr": rate})
 
     @evaluator.on(Events.COMPLETED)
     def log_scores() -> None:
         scores = {name: value for name, value in evaluator.state.metrics.items() if name.startswith("val/")}
-        runs.send(loggers, num_steps(trainer), scores)
+        runs.send(sinks, num_steps(trainer), scores)
         if idist.get_rank() == 0:
             tqdm.write(runs.progress_line(trainer.state.epoch, num_steps(trainer), scores))
 
     #: if measured
     # All but the first, metrics.csv, so that the same run writes the same file again.
-    attach_meter(loggers[1:], trainer, task.cfg)
+    attach_meter(sinks[1:], trainer, task.cfg)
     #: endif
     if idist.get_rank() == 0 and sys.stderr.isatty():
         seldom = Events.ITERATION_COMPLETED(every=task.cfg.log_every)  # drawing takes as long as a small step

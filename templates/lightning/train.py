@@ -14,7 +14,6 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from lightning_fabric.utilities.warnings import PossibleUserWarning
 from pytorch_lightning import callbacks
 
 from . import checkpoint, data, engine, loggers, objective, optim, parallel, processes, runs, signals, speed
@@ -102,8 +101,9 @@ def build_callbacks(cfg: Config, sinks: list[runs.Sink], stop: signals.Stop) -> 
 
 def main() -> None:
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    warnings.simplefilter("ignore", PossibleUserWarning)  # such as that a loader needs workers, or cannot resume
-    warnings.filterwarnings("ignore", ".*isinstance.treespec, LeafSpec.")  # Lightning calls what torch deprecates
+    # Lightning calls what torch deprecates, and cannot know that loaders resume, and that scores are of all processes.
+    needless = "treespec, LeafSpec|is not resumable|many workers|the logging interval|sync_dist=True"
+    warnings.filterwarnings("ignore", f".*({needless})")
     with plain_errors(), parallel.process_group():
         cfg, _ = parse("train")
         torch.set_float32_matmul_precision("high")

@@ -7,8 +7,8 @@ from typing import Any, Self
 from . import optim, processes
 from .config import LOG, Config, UserError
 
-CODES = {"SIGTERM": 143, "SIGINT": 130, "SIGUSR1": 75}  # 75 asks a scheduler to start the run again
-SIGNALS = {getattr(signal, name): code for name, code in CODES.items() if hasattr(signal, name)}
+# Exit codes; 75 asks a scheduler to start the run again, by a signal that Windows has not.
+SIGNALS = {getattr(signal, "SIGUSR1", signal.SIGTERM): 75, signal.SIGTERM: 143, signal.SIGINT: 130}
 
 
 class Stop:

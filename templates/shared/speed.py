@@ -46,6 +46,5 @@ def profiled(cfg: Config) -> Iterator[None]:
     """Write what a few optimizer steps are spent on into `profile/`."""
     few = schedule(wait=2, warmup=2, active=6, repeat=1)  # the first steps are slower than all others
     save = tensorboard_trace_handler(str(cfg.out_dir / "profile"), f"rank-{processes.rank()}")
-    profiler = profile(schedule=few, on_trace_ready=save)
-    with profiler, register_optimizer_step_post_hook(lambda *step: profiler.step()):
+    with profile(schedule=few, on_trace_ready=save) as prof, register_optimizer_step_post_hook(lambda *_: prof.step()):
         yield
