@@ -1,28 +1,37 @@
-"""Time the steps of a project's loop and of a simpler one, in turn. Run by `benchmarks.loops` in a project:
+"""Time the steps of a project's loop and of simpler ones in turn. Run by `benchmarks.loops` in a project:
 
-python benchmarks/_loops.py PACKAGE REPEATS
+python benchmarks/_loops.py PACKAGE EPOCHS
 """
 
 import importlib
 import json
 import sys
 import tempfile
+import threading
+from collections import deque
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+import torch
 from torch.nn.utils import clip_grad_norm_
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-PACKAGE, REPEATS = sys.argv[1], int(sys.argv[2])
+PACKAGE, EPOCHS = sys.argv[1], int(sys.argv[2])
 config, data, model, objective, optim, train = (
     importlib.import_module(f"{PACKAGE}.{name}")
     for name in ("config", "data", "model", "objective", "optim", "train")
 )
 CFG = config.Config(
-    epochs=6, num_threads=1, precision="fp32", ema_decay=0.99, model=model.ModelConfig(width=8)
+    epochs=EPOCHS,
+    patience=0,
+    num_threads=1,
+    precision="fp32",
+    ema_decay=0.99,
+    model=model.ModelConfig(width=8),
 )
 
 
@@ -83,17 +92,55 @@ def lightning_off() -> None:
     ).fit(Bare(), loader)
 
 
-def step_ms(loop: Callable[[], None]) -> list[float]:
-    """Milliseconds of a step in each epoch, from its first to its last optimizer step."""
-    times: list[float] = []
-    hook = register_optimizer_step_post_hook(lambda *_: times.append(perf_counter()))
-    loop()
-    hook.remove()
-    size = len(times) // CFG.epochs
-    return [
-        1000 * (times[at + size - 1] - times[at]) / (size - 1)
-        for at in range(size, len(times), size)  # the first epoch warms up
-    ]
+class Turns:
+    """Lets loops train an epoch each in turn, and times it from its first to its last optimizer step.
+
+    A machine is faster in one second than in the next, so what is compared has to run side by side. The
+    others wait meanwhile, in threads of their own.
+    """
+
+    def __init__(self, loops: list[Callable[[], None]]) -> None:
+        self.loops = {loop.__name__: loop for loop in loops}
+        self.ring, self.moved = deque(self.loops), threading.Condition()
+        self.size = len(parts()[1])
+        self.steps, self.begin = dict.fromkeys(self.loops, 0), dict.fromkeys(self.loops, 0.0)
+        self.step_ms: dict[str, list[float]] = {name: [] for name in self.loops}
+
+    def run(self) -> dict[str, list[float]]:
+        """Milliseconds of a step in each epoch but the first, which warms up."""
+        hook = register_optimizer_step_post_hook(lambda *_: self.count(threading.current_thread().name))
+        with ThreadPoolExecutor(len(self.loops)) as pool:
+            for ended in [pool.submit(self.train, name) for name in self.loops]:
+                ended.result()
+        hook.remove()
+        return {name: times[1:] for name, times in self.step_ms.items()}
+
+    def train(self, name: str) -> None:
+        threading.current_thread().name = name
+        torch.set_num_threads(CFG.num_threads)  # of this thread
+        self.wait(name)
+        try:
+            self.loops[name]()
+        finally:
+            with self.moved:
+                self.ring.remove(name)
+                self.moved.notify_all()
+
+    def wait(self, name: str) -> None:
+        with self.moved:
+            self.moved.wait_for(lambda: self.ring[0] == name)
+
+    def count(self, name: str) -> None:
+        """After each step: the first of an epoch lets the others have theirs, the last one ends it."""
+        self.steps[name] += 1
+        if self.steps[name] % self.size == 1:
+            with self.moved:
+                self.ring.rotate(-1)
+                self.moved.notify_all()
+            self.wait(name)
+            self.begin[name] = perf_counter()
+        elif self.steps[name] % self.size == 0:
+            self.step_ms[name].append(1000 * (perf_counter() - self.begin[name]) / (self.size - 1))
 
 
 def main() -> None:
@@ -101,11 +148,7 @@ def main() -> None:
     loops = [everything, plain]
     if hasattr(train, "pl"):
         loops.append(lightning_off)
-    found: dict[str, list[float]] = {loop.__name__: [] for loop in loops}
-    for _ in range(REPEATS):
-        for loop in loops:
-            found[loop.__name__] += step_ms(loop)
-    print(json.dumps(found))
+    print(json.dumps(Turns(loops).run()))
 
 
 if __name__ == "__main__":

@@ -6,11 +6,12 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from statistics import median
+from statistics import median, quantiles
 
 from tests.projects import FRAMEWORKS, Project, rendered, write
 
-REPEATS = 7
+EPOCHS = 120  # of each loop
+REPEATS = 7  # of each beginning
 SCRIPT = Path(__file__).with_name("_loops.py")
 IMPORTS = {"lightning": "pytorch_lightning", "ignite": "ignite.engine"}
 FIRST_STEP = """
@@ -24,13 +25,17 @@ main()
 
 def steps(framework: str, project: Project) -> list[str]:
     """Rows of the table of loops."""
-    found = json.loads(project.run(SCRIPT, "my_project", str(REPEATS)).splitlines()[-1])
+    found = json.loads(project.run(SCRIPT, "my_project", str(EPOCHS)).splitlines()[-1])
     everything = found.pop("everything")
-    return [
-        f"| {framework} | {name.replace('_', ' ')} | {min(everything):.2f} | {min(other):.2f} |"
-        f" {min(everything) / min(other):.2f} | {median(everything) / median(other):.2f} |"
-        for name, other in found.items()
-    ]
+    rows = []
+    for name, other in found.items():
+        ratios = [whole / part for whole, part in zip(everything, other, strict=True)]
+        low, middle, high = quantiles(ratios, n=4)
+        rows.append(
+            f"| {framework} | {name.replace('_', ' ')} | {median(everything):.2f} | {median(other):.2f} |"
+            f" {middle:.2f} | {low:.2f} to {high:.2f} |"
+        )
+    return rows
 
 
 def begin(framework: str, project: Project) -> str:
@@ -65,10 +70,10 @@ Written by `make bench ARGS=loops`.
 
 Milliseconds of a step with batches of 64 handwritten digits on one thread, in a project with everything on
 (TensorBoard, `metrics.csv`, a progress bar, averaged weights, clipping, a schedule, the loss read every 10
-steps) and in a simpler loop over the same model, data and batches. The loops take turns, {REPEATS} times; the
-best epochs, the ratio of them, and that of the medians.
+steps) and in a simpler loop over the same model, data and batches. They take turns, {EPOCHS} epochs each.
+Medians of their times, and the median and quartiles of the ratios of two epochs side by side.
 
-| project | simpler loop | project | simpler | ratio | ratio of medians |
+| project | simpler loop | project | simpler | ratio | quartiles |
 |---|---|---|---|---|---|
 {table}
 
