@@ -21,9 +21,10 @@ config, model, parallel, processes, train = (
 LOG_EVERY = 3
 
 
-def whole(tensor: Tensor) -> list[float]:
+def own(tensor: Tensor) -> list[float]:
+    """What this process holds of a tensor."""
     part = tensor.detach()
-    values: list[float] = (part.full_tensor() if isinstance(part, DTensor) else part).flatten().tolist()
+    values: list[float] = (part.to_local() if isinstance(part, DTensor) else part).flatten().tolist()
     return values
 
 
@@ -35,9 +36,9 @@ class Poison:
         self.states: list[list[list[float]]] = []
 
     def note(self, optimizer: Optimizer, *_: object) -> None:
-        weights = [whole(weight) for group in optimizer.param_groups for weight in group["params"]]
+        weights = [own(weight) for group in optimizer.param_groups for weight in group["params"]]
         moments = [v for values in optimizer.state.values() for k, v in values.items() if k != "average"]
-        self.states.append(weights + [whole(moment) for moment in moments])  # an average follows what stays
+        self.states.append(weights + [own(moment) for moment in moments])  # an average follows what stays
 
     def poison(self, module: nn.Module, _: object, output: Tensor) -> Tensor:
         now = len(self.states) + 1

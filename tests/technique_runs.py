@@ -16,7 +16,6 @@ from typing import Any
 import torch
 from sklearn.metrics import f1_score  # type: ignore[import-untyped]
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 from torch.optim.optimizer import (
     Optimizer,
     register_optimizer_step_post_hook,
@@ -28,6 +27,7 @@ config, data, model, parallel, processes, predict, train = (
     importlib.import_module(f"{PACKAGE}.{name}")
     for name in ("config", "data", "model", "parallel", "processes", "predict", "train")
 )
+whole = importlib.import_module("whole").whole  # beside this script
 DECAY = 0.8
 Noted = dict[str, Any]
 
@@ -98,7 +98,7 @@ def averaged() -> Noted:
 
     def follow(optimizer: Optimizer, *_: object) -> None:
         parts = [w.detach() for group in optimizer.param_groups for w in group["params"]]
-        weights = [(w.full_tensor() if isinstance(w, DTensor) else w).double() for w in parts]
+        weights = [whole(w).double() for w in parts]
         pairs = zip(averages[-1] or weights, weights, strict=True)
         averages.append([DECAY * average + (1 - DECAY) * now for average, now in pairs])
 

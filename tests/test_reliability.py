@@ -212,3 +212,15 @@ def test_a_gradient_that_is_not_finite_is_never_applied_in_any_process(
     said = project.run(*script, processes=1 if strategy == "single" else 2)
     assert said.splitlines().count("never applied") == 3 * times_each
     say(f"{framework} {strategy}: not finite at {3 * times_each} random steps and ranks, never applied")
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1200)
+@by_framework(8)
+def test_weights_are_gathered_beside_another_exchange_without_harm_to_memory(
+    framework: str, tmp_path: Path
+) -> None:
+    """With `DTensor.full_tensor`, half of the runs of 10,000 times crashed: decision 0013."""
+    files = rendered({"framework": framework, "strategy": "fsdp", "loggers": []})
+    script = (ROOT / "tests/sharded_saves.py", "my_project", str(times(3000, 100_000)))
+    Project(write(files, tmp_path), "my_project").run(*script, processes=2)

@@ -5,8 +5,11 @@ They all take part in making one; the first, which writes it, gets the tensors, 
 that is loaded, each process keeps its own part.
 """
 
+import math
 from typing import Any
 
+import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import fully_shard
@@ -61,11 +64,24 @@ def _shard_states(optimizer: Optimizer, state: dict[str, Any]) -> dict[str, Any]
 
 def _gather(state: dict[str, Any], name: str) -> None:
     if isinstance(value := state[name], DTensor):
-        whole = value.full_tensor()
-        if rank() == 0:
-            state[name] = whole.cpu()
+        if parts := _gather_parts(value):
+            state[name] = torch.cat(parts)[: len(value)].clone()  # without what made all parts alike
         else:
             del state[name]  # so that memory holds one whole model a run, not one a process
+
+
+def _gather_parts(value: DTensor) -> list[Tensor]:
+    """The rows of all processes, on the CPU of the first, filled up to the same number; the others get none.
+
+    `DTensor.full_tensor` would give everything to everyone, and can crash them on gloo (torch 2.13): two threads note
+    the name of the last exchange without a lock, and free one that is as long as that of `full_tensor` twice.
+    """
+    own = value.to_local()
+    rows = own.new_zeros(math.ceil(len(value) / dist.get_world_size()), *value.shape[1:])
+    rows[: len(own)] = own
+    parts = [torch.empty_like(rows) for _ in range(dist.get_world_size())] if rank() == 0 else []
+    dist.gather(rows, parts)
+    return [part.cpu() for part in parts]
 
 
 def _part(value: Tensor, weight: Tensor) -> Tensor:

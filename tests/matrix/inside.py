@@ -36,6 +36,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from tests.readers import READERS
+from tests.whole import whole
 
 Prediction = dict[str, Any]
 Pixels = NDArray[np.uint8]  # [B, C, H, W]
@@ -189,8 +190,7 @@ def shapes(weights: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
 def digest(value: object) -> str:
     if not isinstance(value, Tensor):
         return repr(value)
-    whole = value.full_tensor() if hasattr(value, "full_tensor") else value
-    content = whole.detach().cpu().contiguous()
+    content = whole(value.detach()).cpu().contiguous()
     data = content.reshape(-1).view(torch.uint8).numpy().tobytes()
     short = repr(content.item()) if content.numel() == 1 else str(tuple(content.shape))
     return f"{content.dtype} {short} {hashlib.sha256(data).hexdigest()[:12]}"
