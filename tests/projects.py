@@ -1,11 +1,9 @@
 """Generated projects: which there are, what they hold, and how a test runs them with its own interpreter."""
 
-import json
 import os
-import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -24,7 +22,6 @@ PARALLEL = [strategy for strategy in STRATEGIES if strategy != "single"]  # they
 SOAK = bool(os.environ.get("MLSCAFFOLD_SOAK"))  # `make soak` sets it
 
 Files = dict[str, str]
-ShortRuns = Callable[[str, str], dict[str, Path]]
 
 
 def times(short: int, full: int) -> int:
@@ -143,50 +140,3 @@ def tool(*command: str | Path, cwd: Path, text: str | None = None) -> str:
         check=False,
     )
     return f"{done.stdout}{done.stderr}" if done.returncode else ""
-
-
-COMMON = "--epochs 5 --log_every 1 --num_threads 1 --model.width 8 --data.batch_size 120"  # 10 batches
-ALONE = {
-    "fp32 cosine": "",
-    "fp32 plateau": "--optim.lr 1e-7",  # so small that the loss hardly falls
-    "fp32 onecycle": "--optim.accumulate 2",
-    "bf16 cosine": "--optim.accumulate 3",  # and the last batch of an epoch by itself
-    "bf16 plateau": "",
-    "bf16 onecycle": "",
-    "fp16 cosine": "",
-    "fp16 plateau": "--optim.accumulate 4",
-    "fp16 onecycle": "--optim.grad_clip 0",
-    "fp32 cosine, stops early": "--patience 1 --optim.lr 0",
-    "fp32 cosine, ends within an epoch": "--max_steps 14 --optim.label_smoothing 0.1 --seed 3",
-}
-TOGETHER = {
-    "fp32 cosine": "--optim.accumulate 3",
-    "bf16 onecycle": "",
-    "fp16 plateau": "",
-    "fp16 plateau, resumed": "--resume 'runs/fp16 plateau/checkpoints/step-00000020.pt'",  # its last epoch
-}
-
-
-def arguments_of_runs(strategy: str) -> dict[str, list[str]]:
-    """Short runs by their names: each precision with each schedule for one process, some for several."""
-    runs = {}
-    for name, more in (ALONE if strategy == "single" else TOGETHER).items():
-        precision, schedule = name.partition(",")[0].split()
-        runs[name] = shlex.split(f"{COMMON} --precision {precision} --optim.schedule {schedule} {more}")
-    return runs
-
-
-@pytest.fixture(scope="session")
-def short_runs(tmp_path_factory: pytest.TempPathFactory) -> ShortRuns:
-    """Train the short runs of a framework and a strategy, once; return their folders by their names."""
-
-    @cache
-    def train(framework: str, strategy: str) -> dict[str, Path]:
-        folder = tmp_path_factory.mktemp(f"{framework}-{strategy}")
-        write(rendered({"framework": framework, "strategy": strategy}), folder)
-        runs = arguments_of_runs(strategy)
-        script = (ROOT / "tests/short_runs.py", "my_project", json.dumps(runs), "runs")
-        Project(folder, "my_project").run(*script, processes=1 if strategy == "single" else 2)
-        return {name: folder / "runs" / name for name in runs}
-
-    return train

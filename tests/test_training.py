@@ -1,6 +1,5 @@
 """A new project trains, and leaves behind what its README says."""
 
-import json
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -9,16 +8,13 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-import torch
 import yaml
-from torch.utils._pytree import keystr, tree_flatten_with_path
 
 from tests.command import mlscaffold
 from tests.conftest import Say
-from tests.projects import FRAMEWORKS, PARALLEL, STRATEGIES, Project, ShortRuns, by_framework
+from tests.projects import FRAMEWORKS, SOAK, STRATEGIES, Project, by_framework, rendered
 from tests.readers import READERS, MLflow, Wandb, pixels
 
-DTYPES = {"fp32": "torch.float32", "bf16": "torch.bfloat16", "fp16": "torch.float16"}
 MOST_CPU = 60  # seconds of a default run: half a minute on two cores
 METRICS = ["lr", "train/loss", "val/accuracy", "val/f1", "val/loss"]
 MEASURED = ["memory/peak_mb", "train/samples_per_second", "train/step_time"]  # which no run repeats
@@ -219,90 +215,18 @@ def test_a_run_folder_holds_the_same_files_in_every_framework(trained: GetTraine
     assert files < first
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("strategy", STRATEGIES)
-@by_framework(10)
-def test_a_step_computes_in_the_number_format_that_was_asked_for(
-    short_runs: ShortRuns, framework: str, strategy: str
-) -> None:
-    """Lightning's own 16-mixed would be bfloat16 on a CPU."""
-    for name, run in short_runs(framework, strategy).items():
-        assert json.loads((run / "dtypes.json").read_text()) == [DTYPES[name.split()[0]]], name
-
-
-def find_scale(state: object) -> float | None:
-    """The factor of a gradient scaler anywhere in a checkpoint."""
-    if not isinstance(state, dict):
-        return None
-    if {"scale", "growth_factor"} <= state.keys():
-        return float(state["scale"])
-    return next((scale for value in state.values() if (scale := find_scale(value))), None)
-
-
-@pytest.mark.parametrize("strategy", STRATEGIES)
-@by_framework(10)
-def test_a_float16_checkpoint_holds_the_gradient_scaler(
-    short_runs: ShortRuns, framework: str, strategy: str
-) -> None:
-    for name, run in short_runs(framework, strategy).items():
-        newest = max((run / "checkpoints").glob("step-*.pt"))
-        scale = find_scale(torch.load(newest, weights_only=True))
-        assert bool(scale) == name.startswith("fp16"), name
-
-
-def what_training_changes(checkpoint: Path) -> dict[str, object]:
-    """Weights, optimizer, schedule and scaler of a checkpoint, by where they are in it."""
-    state = torch.load(checkpoint, weights_only=True)
-    parts = {"state_dict", "optimizer_states", "lr_schedulers", "MixedPrecision"}  # Lightning's
-    parts |= {"model", "optimizer", "schedule", "scaler"}  # Ignite's
-    values, _ = tree_flatten_with_path({name: state[name] for name in parts & set(state)})
-    return {keystr(path): value for path, value in values}
-
-
-@pytest.mark.parametrize("strategy", PARALLEL)
-@by_framework(6, 8)
-def test_a_run_of_several_processes_goes_on_as_if_it_had_not_stopped(
-    short_runs: ShortRuns, framework: str, strategy: str
-) -> None:
-    runs = short_runs(framework, strategy)
-    whole, resumed = (runs[f"fp16 plateau{name}"] for name in ("", ", resumed"))
-    states = [what_training_changes(run / "checkpoints/step-00000025.pt") for run in (whole, resumed)]
-    assert states[0].keys() == states[1].keys()
-    different = [name for name, value in states[0].items() if not same(value, states[1][name])]
-    assert not different
-    rows, again = ((run / "metrics.csv").read_text().splitlines()[1:] for run in (whole, resumed))
-    assert again == [row for row in rows if int(row.split(",")[0]) > 20]
-
-
-def same(ours: object, theirs: object) -> bool:
-    if isinstance(ours, torch.Tensor) and isinstance(theirs, torch.Tensor):
-        return torch.equal(ours, theirs)
-    return ours == theirs
-
-
-@by_framework(8)
-def test_sharded_states_are_saved_as_if_nothing_were_sharded(short_runs: ShortRuns, framework: str) -> None:
-    """So ddp, fsdp and one process can read what another has written."""
-    sharded, copied = (
-        what_training_changes(
-            short_runs(framework, strategy)["fp16 plateau"] / "checkpoints/step-00000025.pt"
-        )
-        for strategy in ("fsdp", "ddp")
-    )
-    assert form(sharded) == form(copied)
-
-
-def form(state: dict[str, object]) -> dict[str, object]:
-    """What a state holds, but for the values."""
-    tensors = {name: value for name, value in state.items() if isinstance(value, torch.Tensor)}
-    return dict.fromkeys(state) | {name: (value.shape, value.dtype) for name, value in tensors.items()}
-
-
-@pytest.mark.parametrize("strategy", ["single", *PARALLEL])
 @by_framework(24)
 def test_the_tests_of_a_new_project_pass_before_it_is_installed(
     framework: str, strategy: str, tmp_path: Path
 ) -> None:
+    """Of a project for several processes those that differ from the tests of one; `make soak` runs them all."""
     project = new(tmp_path, "--framework", framework, "--strategy", strategy)
-    said = project.run("-m", "pytest", "-q")
+    alone, tests = (
+        rendered({"framework": framework, "strategy": name}).tests for name in ("single", strategy)
+    )
+    own = [name for name, text in tests.items() if text != alone.get(name)]
+    said = project.run("-m", "pytest", "-q", *([] if SOAK else own))
     assert " passed" in said
     assert "skipped" not in said
