@@ -221,7 +221,7 @@ def test_a_run_folder_holds_the_same_files_in_every_framework(trained: GetTraine
 def test_the_tests_of_a_new_project_pass_before_it_is_installed(
     framework: str, strategy: str, tmp_path: Path
 ) -> None:
-    """Of a project for several processes those that differ from the tests of one; `make soak` runs them all."""
+    """Where several processes train, those that a project for one has, too, run in `make soak` only."""
     project = new(tmp_path, "--framework", framework, "--strategy", strategy)
     alone, tests = (
         rendered({"framework": framework, "strategy": name}).tests for name in ("single", strategy)
