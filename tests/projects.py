@@ -6,12 +6,14 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
+from itertools import cycle, product
 from pathlib import Path
 
 import pytest
 
 from mlscaffold.catalogue import Answer, Answers, read
 from mlscaffold.render import render
+from tests import forks
 from tests.releases import ROOT, clean_settings
 
 CATALOGUE = read(ROOT)
@@ -33,6 +35,21 @@ def by_framework(*rows: int) -> pytest.MarkDecorator:
     """Run a test for each framework; it shows these rows of the table of techniques in docs/coverage.md."""
     marked = [pytest.param(name, marks=[pytest.mark.row(row, name) for row in rows]) for name in FRAMEWORKS]
     return pytest.mark.parametrize("framework", marked)
+
+
+def by_pair(*rows: int) -> pytest.MarkDecorator:
+    """Run a test for each framework with each strategy of several processes, and show these rows with it.
+
+    `make test` meets each framework and each strategy, `make soak` each pair.
+    """
+    met = {*zip(FRAMEWORKS, cycle(PARALLEL), strict=False), *zip(cycle(FRAMEWORKS), PARALLEL, strict=False)}
+    pairs = []
+    for framework, strategy in product(FRAMEWORKS, PARALLEL):
+        marks = [pytest.mark.row(row, framework) for row in rows]
+        if (framework, strategy) not in met:
+            marks += [pytest.mark.soak, pytest.mark.skipif(not SOAK, reason="make soak")]
+        pairs.append(pytest.param(framework, strategy, marks=marks))
+    return pytest.mark.parametrize(("framework", "strategy"), pairs)
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,8 +124,16 @@ class Project:
 
     def run(self, *arguments: str | Path, processes: int = 1) -> str:
         """Run Python as `start` does, expect success, and return what it prints to stdout."""
-        done = self.start(*arguments, processes=processes)
-        assert done.returncode == 0, f"{arguments} ended with {done.returncode}:\n{done.stdout}{done.stderr}"
+        return self._succeeded(self.start(*arguments, processes=processes))
+
+    def run_fork(self, *arguments: str | Path, processes: int = 1, timeout_s: float = 550) -> str:
+        """As `run`, but in forks (`tests.forks`): to see what a project computes, not how it starts."""
+        words = [str(argument) for argument in arguments]
+        return self._succeeded(forks.run(words, self.folder, self.settings, processes, timeout_s))
+
+    @staticmethod
+    def _succeeded(done: subprocess.CompletedProcess[str]) -> str:
+        assert done.returncode == 0, f"{done.args} ended with {done.returncode}:\n{done.stdout}{done.stderr}"
         return done.stdout
 
     @property

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from tests.conftest import Say
-from tests.projects import FRAMEWORKS, PARALLEL, Project, by_framework, rendered, write
+from tests.projects import FRAMEWORKS, PARALLEL, Project, by_framework, by_pair, rendered, write
 
 SHORT = ["--max_steps", "4", "--log_every", "1", "--model.width", "8", "--num_threads", "1"]
 MOST_SECONDS = 300  # until two nodes have found each other, trained and ended
@@ -100,15 +100,14 @@ def train_on_two_nodes(project: Project, network: Network) -> str:
     return (project.folder / "runs/default/metrics.csv").read_text()
 
 
-@pytest.mark.parametrize("strategy", PARALLEL)
-@by_framework(7)
+@by_pair(7)
 def test_two_nodes_train_the_model_that_two_processes_train(
     network: Network, framework: str, strategy: str, tmp_path: Path, say: Say
 ) -> None:
     project = project_of(framework, strategy, tmp_path)
     metrics = train_on_two_nodes(project, network)
     say(f"{framework} {strategy}: two nodes {network.kind}")
-    project.run("-m", "my_project.train", *SHORT, "--out_dir", "runs/one-node", processes=2)
+    project.run_fork("-m", "my_project.train", *SHORT, "--out_dir", "runs/one-node", processes=2)
     assert metrics == (tmp_path / "runs/one-node/metrics.csv").read_text()
     assert metrics.count("train/loss") == 4
 
@@ -140,7 +139,7 @@ def test_one_process_finds_that_512_can_train(
 ) -> None:
     project = projects(framework, strategy)
     settings = ["--data.root", str(images), "--data.batch_size", "2", "--model.width", "8"]
-    said = project.run("-m", "my_project.check_world", "--size", "512", *settings)
+    said = project.run_fork("-m", "my_project.check_world", "--size", "512", *settings)
     assert said == "512 processes can train this: 1024 samples a step, 2 steps an epoch\n"
     assert not (project.folder / "runs").exists()
 

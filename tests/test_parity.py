@@ -61,7 +61,7 @@ def short_runs(tmp_path_factory: pytest.TempPathFactory) -> ShortRuns:
         write(rendered({"framework": framework, "strategy": strategy}), folder)
         runs = arguments_of_runs(strategy)
         script = (ROOT / "tests/short_runs.py", "my_project", json.dumps(runs), "runs")
-        Project(folder, "my_project").run(*script, processes=1 if strategy == "single" else 2)
+        Project(folder, "my_project").run_fork(*script, processes=1 if strategy == "single" else 2)
         return {name: folder / "runs" / name for name in runs}
 
     return train

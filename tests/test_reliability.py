@@ -30,7 +30,7 @@ def test_a_run_of_an_earlier_release_goes_on_with_the_numbers_it_would_have_had(
 ) -> None:
     project = without_loggers(framework, tmp_path)
     old = shutil.copytree(OLD[release] / framework, tmp_path / "old")
-    project.run(
+    project.run_fork(
         "-m", "my_project.train", "--config", "old/config.yaml", "--out_dir", "old", "--resume", "auto"
     )
     assert (old / "metrics.csv").read_text() == (old / "whole.csv").read_text()
@@ -45,7 +45,7 @@ def test_best_weights_of_an_earlier_release_still_predict(
 ) -> None:
     project = without_loggers(framework, tmp_path)
     shutil.copytree(OLD[release] / framework, tmp_path / "old")
-    assert "test/accuracy" in project.run("-m", "my_project.evaluate", "--run", "old")
+    assert "test/accuracy" in project.run_fork("-m", "my_project.evaluate", "--run", "old")
 
 
 RUN = (
@@ -70,7 +70,7 @@ def test_a_run_that_goes_on_has_the_patience_of_its_own_settings(framework: str,
     ended_with = []
     for patience, epochs in (("2", "30"), ("5", "40")):
         goal = ("--patience", patience, "--epochs", epochs)
-        project.run("-m", "my_project.train", *settings, *learns_nothing, *goal)
+        project.run_fork("-m", "my_project.train", *settings, *learns_nothing, *goal)
         last = (tmp_path / "run/metrics.csv").read_text().splitlines()[-1]
         ended_with.append(int(last.split(",")[1]))
     assert ended_with == [3, 6]  # the first epoch is the best, and two or five more are no better
@@ -102,13 +102,13 @@ def test_a_signal_ends_a_run_saved_with_a_truthful_exit_code_and_it_goes_on_exac
     framework: str, tmp_path: Path
 ) -> None:
     project = without_loggers(framework, tmp_path)
-    project.run(*RUN, "--out_dir", "whole")
+    project.run_fork(*RUN, "--out_dir", "whole")
     codes = {signal.SIGTERM: 143, signal.SIGINT: 130, signal.SIGUSR1: 75}
     for number, code in codes.items():
         assert signalled(project, number.name, number) == code
         assert list((tmp_path / number.name / "checkpoints").glob("step-*.pt"))
         assert not (tmp_path / number.name / "curves.png").exists()  # it has not come to its end
-    project.run(*RUN, "--out_dir", "SIGTERM", "--resume", "auto")
+    project.run_fork(*RUN, "--out_dir", "SIGTERM", "--resume", "auto")
     whole, resumed = (tmp_path / name / "metrics.csv" for name in ("whole", "SIGTERM"))
     assert resumed.read_text() == whole.read_text()
 
@@ -175,7 +175,7 @@ def test_errors_memory_that_runs_out_and_gradients_that_are_not_finite_lose_noth
     framework: str, tmp_path: Path
 ) -> None:
     project = without_loggers(framework, tmp_path)
-    found = json.loads(project.run("-c", FAILURES).splitlines()[-1])
+    found = json.loads(project.run_fork("-c", FAILURES).splitlines()[-1])
 
     assert found["error"] == "broken"  # and the state after step 26 was saved, within the second epoch
     assert found["resumed"] == found["whole"]
@@ -209,7 +209,7 @@ def test_a_gradient_that_is_not_finite_is_never_applied_in_any_process(
     project = Project(write(files, tmp_path), "my_project")
     times_each = times(1, 17)
     script = (ROOT / "tests/nonfinite_runs.py", "my_project", str(times_each))
-    said = project.run(*script, processes=1 if strategy == "single" else 2)
+    said = project.run_fork(*script, processes=1 if strategy == "single" else 2)
     assert said.splitlines().count("never applied") == 3 * times_each
     say(f"{framework} {strategy}: not finite at {3 * times_each} random steps and ranks, never applied")
 
@@ -223,4 +223,4 @@ def test_weights_are_gathered_beside_another_exchange_without_harm_to_memory(
     """With `DTensor.full_tensor`, half of the runs of 10,000 times crashed: decision 0013."""
     files = rendered({"framework": framework, "strategy": "fsdp", "loggers": []})
     script = (ROOT / "tests/sharded_saves.py", "my_project", str(times(3000, 100_000)))
-    Project(write(files, tmp_path), "my_project").run(*script, processes=2)
+    Project(write(files, tmp_path), "my_project").run_fork(*script, processes=2)

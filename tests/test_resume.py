@@ -254,7 +254,9 @@ def test_every_damage_to_the_newest_checkpoint_is_found_and_the_one_before_used(
     project.train("damaged", VARIANTS[0], where="step", at=30, signal="SIGUSR1", rank=0)
     assert project.checkpoints("damaged") == [20, 30]
     script = (ROOT / "tests/damaged_checkpoints.py", "my_project", "runs/damaged", str(number))
-    said: dict[str, Any] = json.loads(Project(project.folder, "my_project").run(*script).splitlines()[-1])
+    said: dict[str, Any] = json.loads(
+        Project(project.folder, "my_project").run_fork(*script).splitlines()[-1]
+    )
     assert sum(said["found"].values()) == number, said
     project.go_on("damaged", VARIANTS[0])  # from step 20, as the last damage is still there
     assert "step-00000030.pt: this checkpoint is damaged" in project.said()

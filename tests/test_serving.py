@@ -61,8 +61,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> GetProject:
         answers = {"framework": framework, "serving": service, "monitoring": "prometheus"}
         made = Project(write(rendered(answers), folder), "my_project")
         if service == "fastapi":
-            made.run("-c", TRAIN)
-            made.run("-c", ANSWERS)
+            made.run_fork("-c", TRAIN)
+            made.run_fork("-c", ANSWERS)
         else:  # has the same files, so it serves the same run
             shutil.copytree(make(framework, "fastapi").folder / "runs", folder / "runs")
         return made
@@ -124,7 +124,7 @@ def test_served_answers_are_those_of_the_model_alone_and_together_and_in_order(
 
 def test_no_body_makes_the_service_fail(fast: Project) -> None:
     number = times(5_000, 100_000)
-    said = fast.run(ROOT / "tests/serving_bodies.py", "my_project", run_of(fast), str(number))
+    said = fast.run_fork(ROOT / "tests/serving_bodies.py", "my_project", run_of(fast), str(number))
     statuses = {int(status): count for status, count in json.loads(said.splitlines()[-1]).items()}
     assert sum(statuses.values()) == number
     assert max(statuses) < 500, statuses
@@ -281,7 +281,7 @@ torch.save(weights, run / "best.pt")
 import sys; sys.argv = ["export", "--run", str(run), "--format", "onnx"]
 export.main()
 """
-    project.run("-c", script)
+    project.run_fork("-c", script)
     return project.folder / "runs" / name / "export"
 
 

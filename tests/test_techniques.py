@@ -35,7 +35,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
         write(rendered({"framework": framework, "strategy": strategy, "loggers": []}), folder)
         alone = strategy == "single"
         names = ALONE if alone else TOGETHER
-        Project(folder, "my_project").run(SCRIPT, "my_project", "runs", *names, processes=1 if alone else 2)
+        Project(folder, "my_project").run_fork(
+            SCRIPT, "my_project", "runs", *names, processes=1 if alone else 2
+        )
         return folder / "runs"
 
     return train
@@ -159,7 +161,7 @@ def test_nothing_is_read_from_the_device_between_points_of_the_curve(framework: 
     """With every logger, monitoring, an average of the weights, clipping and a schedule."""
     answers: Answers = {"framework": framework, "loggers": LOGGERS, "monitoring": "prometheus"}
     project = Project(write(rendered(answers), tmp_path), "my_project")
-    project.run(SCRIPT, "my_project", "runs", "reads")
+    project.run_fork(SCRIPT, "my_project", "runs", "reads")
     counts = noted(tmp_path / "runs/reads")["reads"]
     assert len(counts) == 20
     during = [after - before for before, after in pairwise(counts)]  # from step to step

@@ -12,7 +12,7 @@ import yaml
 
 from tests.command import mlscaffold
 from tests.conftest import Say
-from tests.projects import FRAMEWORKS, SOAK, STRATEGIES, Project, by_framework, rendered
+from tests.projects import FRAMEWORKS, SOAK, Project, by_framework, by_pair, rendered
 from tests.readers import READERS, MLflow, Wandb, pixels
 
 MOST_CPU = 60  # seconds of a default run: half a minute on two cores
@@ -80,7 +80,7 @@ def test_a_new_project_trains_in_its_bound_and_reads_digits_it_has_not_seen(
     trained: GetTrained, framework: str, say: Say
 ) -> None:
     done = trained(framework)
-    said = done.project.run("-m", f"{done.project.package}.evaluate")
+    said = done.project.run_fork("-m", f"{done.project.package}.evaluate")
     accuracy = dict(line.split() for line in said.splitlines())["test/accuracy"]
     say(f"{framework}: {done.cpu_seconds:.0f} s of one core, test accuracy {accuracy}")
     assert float(accuracy) > 0.95
@@ -215,18 +215,24 @@ def test_a_run_folder_holds_the_same_files_in_every_framework(trained: GetTraine
     assert files < first
 
 
-@pytest.mark.soak
-@pytest.mark.parametrize("strategy", STRATEGIES)
 @by_framework(24)
-def test_the_tests_of_a_new_project_pass_before_it_is_installed(
+def test_the_tests_of_a_new_project_pass_before_it_is_installed(framework: str, tmp_path: Path) -> None:
+    check_own_tests(new(tmp_path, "--framework", framework))
+
+
+@by_pair(24)
+def test_the_tests_of_a_new_project_for_several_processes_pass(
     framework: str, strategy: str, tmp_path: Path
 ) -> None:
-    """Where several processes train, those that a project for one has, too, run in `make soak` only."""
+    """Those that a project for one process has, too, run in `make soak` only."""
     project = new(tmp_path, "--framework", framework, "--strategy", strategy)
-    alone, tests = (
-        rendered({"framework": framework, "strategy": name}).tests for name in ("single", strategy)
-    )
+    alone = rendered({"framework": framework}).tests
+    tests = rendered({"framework": framework, "strategy": strategy}).tests
     own = [name for name, text in tests.items() if text != alone.get(name)]
-    said = project.run("-m", "pytest", "-q", *([] if SOAK else own))
+    check_own_tests(project, *([] if SOAK else own))
+
+
+def check_own_tests(project: Project, *files: str) -> None:
+    said = project.run("-m", "pytest", "-q", *files)
     assert " passed" in said
     assert "skipped" not in said
