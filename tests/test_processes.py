@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Say
-from tests.projects import FRAMEWORKS, PARALLEL, Project, by_framework, rendered, times, write
+from tests.projects import FRAMEWORKS, PARALLEL, Project, by_pair, rendered, times, write
 
-TIMES = times(2, 20)
+TIMES = times(3, 20)
 SHORT = ["--max_steps", "2", "--model.width", "8", "--num_threads", "1"]
 FILES = ["best.json", "best.pt", "config.yaml", "confusion.png", "curves.png", "metrics.csv"]
 CHECKPOINT = ["checkpoints/step-00000002.json", "checkpoints/step-00000002.pt"]
@@ -69,8 +69,7 @@ def wrong_with(project: Project, run: str, processes: int) -> str:
 @pytest.mark.skipif(not PROC.is_dir(), reason="what is left behind is looked up in /proc")
 @pytest.mark.soak
 @pytest.mark.timeout(150 * TIMES)
-@pytest.mark.parametrize("strategy", PARALLEL)
-@by_framework(6, 8)
+@by_pair(6, 8)
 def test_two_processes_end_cleanly_each_time(framework: str, strategy: str, tmp_path: Path, say: Say) -> None:
     project = without_loggers(framework, strategy, tmp_path)
     wrong = [wrong_with(project, f"runs/{number}", processes=2) for number in range(TIMES)]

@@ -20,7 +20,7 @@ import torch
 
 from mlscaffold.catalogue import Answers
 from tests.conftest import Say
-from tests.projects import PARALLEL, SOAK, Project, by_framework, rendered, times, write
+from tests.projects import SOAK, Project, by_framework, by_pair, rendered, times, write
 from tests.releases import ROOT
 
 Harm = dict[str, str | float]
@@ -168,8 +168,7 @@ def test_a_run_that_ends_after_any_step_goes_on_to_the_same_end(
 
 @pytest.mark.soak
 @pytest.mark.timeout(6000)
-@pytest.mark.parametrize("strategy", PARALLEL)
-@by_framework(4, 5, 8)
+@by_pair(4, 5, 8)
 def test_two_processes_end_together_when_one_gets_a_signal_and_go_on_to_the_same_end(
     forked: GetForked, framework: str, strategy: str, say: Say
 ) -> None:
