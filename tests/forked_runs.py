@@ -22,10 +22,9 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.distributed import TCPStore  # type: ignore[attr-defined]
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from tests.matrix.pool import rank_environment
+from tests.matrix.pool import rendezvous, settle
 
 MOST_S = 150  # of a job, on a busy machine
 
@@ -43,13 +42,12 @@ def run(train: Any, job: dict[str, Any]) -> dict[str, Any]:
     """Fork the processes of a job, and wait for them."""
     came = Path(f"{job['log']}.came")
     came.unlink(missing_ok=True)
-    ranks = job["ranks"]
-    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False) if ranks > 1 else None
+    store, environments = rendezvous(job["ranks"]) if job["ranks"] > 1 else (None, [{}])
     children = []
-    for rank in range(ranks):
+    for rank, environment in enumerate(environments):
         child = os.fork()
         if child == 0:
-            be_rank(train, job, rank, store.port if store else 0, came)
+            be_rank(train, job, rank, environment, came)
         children.append(child)
     harm = job["harm"]
     if "after_s" in harm:
@@ -57,6 +55,7 @@ def run(train: Any, job: dict[str, Any]) -> dict[str, Any]:
         os.kill(children[harm["rank"]], getattr(signal, harm["signal"]))  # not reaped yet, so it is that one
         came.touch()
     codes = wait(children)
+    del store  # they have ended
     return {"codes": codes, "seconds": time.time() - came.stat().st_mtime if came.exists() else None}
 
 
@@ -76,17 +75,13 @@ def wait(children: list[int]) -> list[int | None]:
     return [codes[child] for child in children]
 
 
-def be_rank(train: Any, job: dict[str, Any], rank: int, port: int, came: Path) -> None:
+def be_rank(train: Any, job: dict[str, Any], rank: int, environment: dict[str, str], came: Path) -> None:
     """Be one process of a run, and end."""
     code = 1
     try:
-        os.setsid()
-        log = os.open(job["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        os.dup2(log, 1)
-        os.dup2(log, 2)
+        settle(Path.cwd(), Path(job["log"]), Path(job["log"]))
         torch.set_num_threads(1)
-        if job["ranks"] > 1:
-            os.environ |= rank_environment(rank, job["ranks"], port)
+        os.environ |= environment
         sys.argv = ["train", *job["arguments"]]
         if "where" in job["harm"] and rank == job["harm"]["rank"]:
             prepare(came, **job["harm"])

@@ -15,13 +15,10 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import wait
-from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from subprocess import CompletedProcess, TimeoutExpired
 
-from torch.distributed import TCPStore  # type: ignore[attr-defined]
-
-from tests.matrix.pool import SERVER, rank_environment
+from tests.matrix.pool import SERVER, rendezvous, settle
 
 
 @dataclass(frozen=True)
@@ -36,12 +33,9 @@ class Program:
 
     def __call__(self) -> None:
         """What happens in the fork."""
-        os.setsid()  # so that what it starts can be ended with it
-        for number, path in ((1, self.out), (2, self.err)):
-            os.dup2(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND), number)
+        settle(self.folder, self.out, self.err)
         os.environ.clear()
         os.environ.update(self.settings)
-        os.chdir(self.folder)
         sys.dont_write_bytecode = bool(os.environ.get("PYTHONDONTWRITEBYTECODE"))
         sys.path[:0] = os.environ.get("PYTHONPATH", "").split(os.pathsep)
         first, *others = self.arguments
@@ -59,34 +53,27 @@ class Program:
             runpy.run_path(first, run_name="__main__")
 
 
-def start(program: Program) -> ForkServerProcess:
-    process = SERVER.Process(target=program)
-    process.start()
-    return process
-
-
 def run(
     arguments: Sequence[str], folder: Path, settings: dict[str, str], processes: int, timeout_s: float
 ) -> CompletedProcess[str]:
     """Run a program, in several processes as torchrun would; when one fails, the others are killed."""
-    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False) if processes > 1 else None
+    store, environments = rendezvous(processes) if processes > 1 else (None, [{}])
     with tempfile.TemporaryDirectory() as notes:
         out, err = Path(notes, "out"), Path(notes, "err")
-        ranks = [rank_environment(rank, processes, store.port) if store else {} for rank in range(processes)]
-        running = [start(Program(tuple(arguments), folder, settings | own, out, err)) for own in ranks]
+        programs = [Program(tuple(arguments), folder, settings | own, out, err) for own in environments]
+        running = [SERVER.Process(target=program) for program in programs]
+        for process in running:
+            process.start()
         deadline = time.monotonic() + timeout_s
         try:
-            while (left := [one for one in running if one.exitcode is None]) and not failed(running):
-                if not wait([one.sentinel for one in left], deadline - time.monotonic()):
+            while None in (codes := [process.exitcode for process in running]) and not any(codes):
+                left = [process.sentinel for process in running if process.exitcode is None]
+                if left and not wait(left, deadline - time.monotonic()):
                     raise TimeoutExpired(arguments, timeout_s, out.read_text(), err.read_text())
         finally:
             for process in running:
                 with suppress(ProcessLookupError):
                     os.killpg(process.pid or 0, signal.SIGKILL)
                 process.join()
-        return CompletedProcess(arguments, failed(running), out.read_text(), err.read_text())
-
-
-def failed(running: Sequence[ForkServerProcess]) -> int:
-    """The exit code of a process that has failed, or 0."""
-    return next((process.exitcode for process in running if process.exitcode), 0)
+        del store  # they have ended
+        return CompletedProcess(arguments, next(filter(None, codes), 0), out.read_text(), err.read_text())

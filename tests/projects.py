@@ -128,8 +128,14 @@ class Project:
 
     def run_fork(self, *arguments: str | Path, processes: int = 1, timeout_s: float = 550) -> str:
         """As `run`, but in forks (`tests.forks`): to see what a project computes, not how it starts."""
+        return self._succeeded(self.start_fork(*arguments, processes=processes, timeout_s=timeout_s))
+
+    def start_fork(
+        self, *arguments: str | Path, processes: int = 1, timeout_s: float = 550
+    ) -> subprocess.CompletedProcess[str]:
+        """As `start`, but in forks, as `run_fork`."""
         words = [str(argument) for argument in arguments]
-        return self._succeeded(forks.run(words, self.folder, self.settings, processes, timeout_s))
+        return forks.run(words, self.folder, self.settings, processes, timeout_s)
 
     @staticmethod
     def _succeeded(done: subprocess.CompletedProcess[str]) -> str:

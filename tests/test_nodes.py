@@ -152,7 +152,7 @@ def test_one_process_finds_that_512_can_train(
     ],
 )
 def test_shares_that_would_be_empty_are_named(projects: MakeProject, settings: str, message: str) -> None:
-    done = projects(FRAMEWORKS[0], PARALLEL[0]).start("-m", "my_project.check_world", *settings.split())
+    done = projects(FRAMEWORKS[0], PARALLEL[0]).start_fork("-m", "my_project.check_world", *settings.split())
     assert done.returncode == 1
     assert message in done.stderr
     assert "Traceback" not in done.stderr
@@ -165,7 +165,7 @@ def test_a_weight_that_cannot_be_sharded_is_found_without_a_cluster(framework: s
     layer = "self.dropout = nn.Dropout(cfg.dropout)"
     assert layer in model.read_text()
     model.write_text(model.read_text().replace(layer, f"{layer}\n        self.scale = _scale()") + SCALE)
-    done = project.start("-m", "my_project.check_world", "--size", "64", "--data.batch_size", "4")
+    done = project.start_fork("-m", "my_project.check_world", "--size", "64", "--data.batch_size", "4")
     assert done.returncode != 0
     assert "scalar parameters" in done.stderr
 

@@ -182,7 +182,7 @@ def test_the_tests_of_an_edited_project_pass_after_an_update_without_conflicts(
         plan = plan_update(folder, None, world.templates)
         change.reckon(editor, plan, apply(plan), tmp_path / f"{number}-base")
         if not plan.conflicts:
-            assert " passed" in Project(folder, "").run("-m", "pytest", "-q")
+            assert " passed" in Project(folder, "").run_fork("-m", "pytest", "-q")
             done += 1
         if done == wanted:
             break

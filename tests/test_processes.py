@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Say
-from tests.projects import FRAMEWORKS, PARALLEL, Project, by_pair, rendered, times, write
+from tests.projects import FRAMEWORKS, Project, by_pair, rendered, times, write
 
 TIMES = times(2, 20)
 SHORT = ["--max_steps", "2", "--model.width", "8", "--num_threads", "1"]
@@ -77,8 +77,7 @@ def test_two_processes_end_cleanly_each_time(framework: str, strategy: str, tmp_
     assert not any(wrong), "\n\n".join(filter(None, wrong))
 
 
-@pytest.mark.parametrize("strategy", PARALLEL)
-@pytest.mark.parametrize("framework", FRAMEWORKS)
+@by_pair()
 def test_the_same_project_trains_in_one_process_without_a_launcher(
     framework: str, strategy: str, tmp_path: Path
 ) -> None:
@@ -89,7 +88,7 @@ def test_the_same_project_trains_in_one_process_without_a_launcher(
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_a_project_for_one_process_refuses_several(framework: str, tmp_path: Path) -> None:
     project = without_loggers(framework, "single", tmp_path)
-    done = project.start("-m", "my_project.train", *SHORT, processes=2)
+    done = project.start_fork("-m", "my_project.train", *SHORT, processes=2)
     assert done.returncode == 1
     assert "torchrun started 2 processes; this project trains in one" in done.stderr
     assert not (tmp_path / "runs").exists()

@@ -255,4 +255,4 @@ def check_groups(study: Path) -> None:
 
 @pytest.mark.parametrize("framework", FRAMEWORKS if SOAK else ["ignite"])
 def test_the_tests_that_a_project_has_of_its_search_pass(framework: str, tmp_path: Path) -> None:
-    assert " passed" in new(tmp_path, framework).run("-m", "pytest", "-q", "tests/test_tune.py")
+    assert " passed" in new(tmp_path, framework).run_fork("-m", "pytest", "-q", "tests/test_tune.py")

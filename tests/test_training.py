@@ -191,7 +191,7 @@ def test_the_first_process_alone_logs_and_an_error_and_a_resume_lose_nothing(
 ) -> None:
     project = new(tmp_path, "--framework", framework, "--ddp", "--loggers", ",".join(READERS))
     (project.folder / "script.py").write_text(FAIL_AND_GO_ON)
-    done = project.start("script.py", processes=2)
+    done = project.start_fork("script.py", processes=2)
     assert done.returncode == 0, done.stderr
     assert not re.search("wandb:|mlflow|alembic", done.stderr), done.stderr
     assert "FAILED" in done.stdout.splitlines()
@@ -217,7 +217,7 @@ def test_a_run_folder_holds_the_same_files_in_every_framework(trained: GetTraine
 
 @by_framework(24)
 def test_the_tests_of_a_new_project_pass_before_it_is_installed(framework: str, tmp_path: Path) -> None:
-    check_own_tests(new(tmp_path, "--framework", framework))
+    assert_all_passed(new(tmp_path, "--framework", framework).run("-m", "pytest", "-q"))
 
 
 @by_pair(24)
@@ -229,10 +229,9 @@ def test_the_tests_of_a_new_project_for_several_processes_pass(
     alone = rendered({"framework": framework}).tests
     tests = rendered({"framework": framework, "strategy": strategy}).tests
     own = [name for name, text in tests.items() if text != alone.get(name)]
-    check_own_tests(project, *([] if SOAK else own))
+    assert_all_passed(project.run_fork("-m", "pytest", "-q", *([] if SOAK else own)))
 
 
-def check_own_tests(project: Project, *files: str) -> None:
-    said = project.run("-m", "pytest", "-q", *files)
+def assert_all_passed(said: str) -> None:
     assert " passed" in said
     assert "skipped" not in said

@@ -96,7 +96,7 @@ class Pool:
             ranks: 0 is a process that no launcher has started.
         """
         async with self.free:
-            store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False) if ranks else None
+            store, environments = rendezvous(ranks) if ranks else (None, [{}])
             calls = [
                 Call(
                     function,
@@ -104,10 +104,10 @@ class Pool:
                     self.folder / f"{next(self.numbers):06}",
                     cwd or self.folder,
                     path,
-                    self.environment | (rank_environment(rank, ranks, store.port) if store else {}),
+                    self.environment | own,
                     patience_s,
                 )
-                for rank in range(ranks or 1)
+                for own in environments
             ]
             counters = [self.used[name] for name in (STAGE.get(), PART.get()) if name]
             for used in counters:
@@ -115,24 +115,37 @@ class Pool:
             ends = await run_together(calls)
             for used in counters:
                 used.cpu_seconds += sum(end.cpu_seconds for end in ends)
+            del store  # they have ended
             return [end.returned for end in ends]
 
 
-def rank_environment(rank: int, ranks: int, port: int) -> dict[str, str]:
-    """What torchrun tells a process, with a store that is there already, so that no port is raced for."""
-    return {
-        "RANK": str(rank),
-        "LOCAL_RANK": str(rank),
+def rendezvous(ranks: int) -> tuple[TCPStore, list[dict[str, str]]]:
+    """A store where processes meet, to be kept until they end, and what torchrun tells each of them.
+
+    The store has a port before they start, so they race for none.
+    """
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    shared = {
         "WORLD_SIZE": str(ranks),
         "LOCAL_WORLD_SIZE": str(ranks),
         "GROUP_RANK": "0",
         "NODE_RANK": "0",
         "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
+        "MASTER_PORT": str(store.port),
         "TORCHELASTIC_RUN_ID": "matrix",
         "TORCHELASTIC_USE_AGENT_STORE": "True",
         "GLOO_SOCKET_IFNAME": "lo",
     }
+    return store, [shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(ranks)]
+
+
+def settle(folder: Path, out: Path, err: Path) -> None:
+    """Make a fork a process of its own, in a folder; what it prints goes to the end of files."""
+    os.setsid()  # so that what it starts can be ended with it
+    for number, path in ((1, out), (2, err)):
+        with path.open("ab") as file:
+            os.dup2(file.fileno(), number)
+    os.chdir(folder)
 
 
 @dataclass(frozen=True)
@@ -165,15 +178,11 @@ class Call:
 
     def __call__(self) -> None:
         """What happens in the fork."""
-        os.setsid()  # so that what it starts ends with it
-        log = os.open(self.log, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
-        os.dup2(log, 1)
-        os.dup2(log, 2)
+        settle(self.cwd, self.log, self.log)
         faulthandler.dump_traceback_later(self.patience_s * 0.9, file=2)
         for name in [name for name in os.environ if name.startswith(FOREIGN)]:
             del os.environ[name]
         os.environ.update(self.environment)
-        os.chdir(self.cwd)
         sys.dont_write_bytecode, sys.pycache_prefix = False, str(self.note.parent / "bytecode")
         if self.path:
             sys.path.insert(0, str(self.path))
