@@ -7,28 +7,20 @@ from pathlib import Path
 
 import pytest
 
-ARGUMENTS = [
-    "-m",
-    "my_project.train",
-    "--max_steps",
-    "4",
-    "--log_every",
-    "1",
-    "--model.width",
-    "8",
-    "--model.dropout",
-    "0",
-    "--num_threads",
-    "1",
-]
+from my_project.config import Config, DataConfig
+from my_project.model import ModelConfig
+from my_project.train import run
+
+SETTINGS = ["--max_steps", "4", "--log_every", "1", "--model.width", "8", "--model.dropout", "0", "--num_threads", "1"]
 
 
-def start(out_dir: Path, *arguments: str, processes: int = 2) -> subprocess.CompletedProcess[str]:
-    launcher = ["-m", "torch.distributed.run", "--nproc-per-node", str(processes)]
-    return run_command([sys.executable, *launcher, *ARGUMENTS, "--out_dir", str(out_dir), *arguments])
+def start(out_dir: Path) -> subprocess.CompletedProcess[str]:
+    launcher = ["torch.distributed.run", "--nproc-per-node", "2", "-m"]
+    return run_module(*launcher, "my_project.train", *SETTINGS, "--out_dir", str(out_dir))
 
 
-def run_command(command: list[str]) -> subprocess.CompletedProcess[str]:
+def run_module(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", *arguments]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "CUDA_VISIBLE_DEVICES": ""}
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
 
@@ -49,16 +41,16 @@ def test_two_processes_train_one_model(two):
 
 
 def test_two_processes_see_the_samples_that_one_with_twice_the_batch_sees(two, tmp_path):
-    done = start(tmp_path / "one", "--data.batch_size", "128", processes=1)
-    assert done.returncode == 0, done.stderr
-    losses = [float((run / "metrics.csv").read_text().splitlines()[1].split(",")[3]) for run in (two, tmp_path / "one")]
+    one = tmp_path / "one"
+    data, model = DataConfig(batch_size=128), ModelConfig(width=8, dropout=0.0)
+    run(Config(max_steps=4, log_every=1, num_threads=1, out_dir=one, data=data, model=model))
+    losses = [float((folder / "metrics.csv").read_text().splitlines()[1].split(",")[3]) for folder in (two, one)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
 def test_many_processes_are_tried_out_without_starting_them():
-    module = "my_project.check_world"
-    arguments = ["--size", "64", "--data.batch_size", "4", "--model.width", "8"]
-    done = run_command([sys.executable, "-m", module, *arguments])
+    settings = ["--data.batch_size", "4", "--model.width", "8"]
+    done = run_module("my_project.check_world", "--size", "64", *settings)
     assert done.stdout == "64 processes can train this: 256 samples a step, 5 steps an epoch\n", done.stderr
 
 
