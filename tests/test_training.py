@@ -13,7 +13,7 @@ import yaml
 from tests.command import mlscaffold
 from tests.conftest import Say
 from tests.projects import FRAMEWORKS, SOAK, Project, by_framework, by_pair, rendered
-from tests.readers import READERS, MLflow, Wandb, pixels
+from tests.readers import READERS, MLflow, TensorBoard, Wandb, pixels
 
 MOST_CPU = 60  # seconds of a default run: half a minute on two cores
 METRICS = ["lr", "train/loss", "val/accuracy", "val/f1", "val/loss"]
@@ -202,6 +202,8 @@ def test_the_first_process_alone_logs_and_an_error_and_a_resume_lose_nothing(
         curves = reader(run).curves()
         shown = {(name, step) for name in METRICS for step, _ in curves[name]}
         assert shown == written
+    steps = [step for step, _ in TensorBoard(run).curves()["train/loss"]]
+    assert steps == sorted(set(steps))  # those that were repeated are shown once
     assert MLflow(run).status == "FINISHED"
     assert Wandb(run).exit_codes == [1, 0]
 

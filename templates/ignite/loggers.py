@@ -36,7 +36,9 @@ class TensorBoard(contextlib.AbstractContextManager["TensorBoard"]):
 
     def __init__(self, cfg: Config) -> None:
         self.out_dir = cfg.out_dir
-        self.logger = handlers.TensorboardLogger(log_dir=cfg.out_dir / "tensorboard")
+        steps = (int(row[0]) for row in runs.MetricsFile(cfg.out_dir).read())
+        repeated = max(steps, default=0) + 1  # points from here on are shown once
+        self.logger = handlers.TensorboardLogger(log_dir=cfg.out_dir / "tensorboard", purge_step=repeated)
         self.logger.writer.add_hparams(cfg.flat(), {}, run_name=".")
 
     def log_metrics(self, metrics: dict[str, float], step: int) -> None:

@@ -44,7 +44,9 @@ class TensorBoard(RunLogger, pl.loggers.TensorBoardLogger):
     """Event files in `tensorboard/`; Lightning's own logger writes hyperparameters only with a score."""
 
     def __init__(self, cfg: Config) -> None:
-        super().__init__(cfg.out_dir, name="", version="tensorboard")
+        steps = (int(row[0]) for row in runs.MetricsFile(cfg.out_dir).read())
+        repeated = max(steps, default=0) + 1  # points from here on are shown once
+        super().__init__(cfg.out_dir, name="", version="tensorboard", purge_step=repeated)
         self.out_dir = cfg.out_dir
         self.experiment.add_hparams(cfg.flat(), {}, run_name=".")
 
