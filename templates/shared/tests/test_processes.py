@@ -15,8 +15,9 @@ SETTINGS = ["--max_steps", "4", "--log_every", "1", "--model.width", "8", "--mod
 
 
 def start(out_dir: Path) -> subprocess.CompletedProcess[str]:
-    launcher = ["torch.distributed.run", "--nproc-per-node", "2", "-m"]
-    return run_module(*launcher, "my_project.train", *SETTINGS, "--out_dir", str(out_dir))
+    module = "my_project.train"
+    launcher = ["torch.distributed.run", "--nproc-per-node", "2", "-m", module]
+    return run_module(*launcher, *SETTINGS, "--out_dir", str(out_dir))
 
 
 def run_module(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -49,8 +50,8 @@ def test_two_processes_see_the_samples_that_one_with_twice_the_batch_sees(two, t
 
 
 def test_many_processes_are_tried_out_without_starting_them():
-    settings = ["--data.batch_size", "4", "--model.width", "8"]
-    done = run_module("my_project.check_world", "--size", "64", *settings)
+    module = "my_project.check_world"
+    done = run_module(module, "--size", "64", "--data.batch_size", "4", "--model.width", "8")
     assert done.stdout == "64 processes can train this: 256 samples a step, 5 steps an epoch\n", done.stderr
 
 
