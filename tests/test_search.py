@@ -23,7 +23,7 @@ from tests.test_processes import MARK, PROC, left_behind
 
 pytestmark = pytest.mark.skipif(not PROC.is_dir(), reason="workers are looked up in /proc")
 
-WORKERS, TRIALS = times(2, 4), times(12, 40)
+WORKERS, TRIALS = times(2, 4), times(8, 40)
 SHORT = ["--epochs", "1", "--log_every", "5", "--num_threads", "1", "--pruner", "none"]
 ONLY_SOAK = pytest.mark.skipif(not SOAK, reason="make soak")
 FILE = "runs/search/journal.log"
@@ -212,7 +212,7 @@ def test_a_search_that_was_interrupted_goes_on_with_the_trial_it_was_at(
     framework: str, strategy: str, number: signal.Signals, code: int, tmp_path: Path
 ) -> None:
     project, url = new(tmp_path, framework, strategy=strategy), str(tmp_path / FILE)
-    flags = ["--trials", "3", "--epochs", "20", "--processes", "1" if strategy == "single" else "2"]
+    flags = ["--trials", "3", "--epochs", "10", "--processes", "1" if strategy == "single" else "2"]
     search = Search(project, *flags)
     running(url, "search", 1, search, epochs=1)
     search.process.send_signal(number)
