@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from statistics import median, quantiles
 
-from tests.projects import FRAMEWORKS, Project, rendered, write
+from tests.support.projects import FRAMEWORKS, Project, rendered, write
 
 EPOCHS = 120  # of each loop
 REPEATS = 7  # of each beginning

@@ -13,8 +13,8 @@ import optuna
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
-from tests.projects import Project, rendered, write
-from tests.servers import free_port, wait_for
+from tests.support.projects import Project, rendered, write
+from tests.support.servers import free_port, wait_for
 
 TRIALS, REPEATS = 200, 3
 SEARCH, EPOCHS, SEEDS = 30, 10, (0, 1)

@@ -14,8 +14,8 @@ from statistics import median
 
 from sklearn.datasets import load_digits  # type: ignore[import-untyped]
 
-from tests.projects import Project, rendered, write
-from tests.services import Service, connect, free_port, serving
+from tests.support.projects import Project, rendered, write
+from tests.support.services import Service, connect, free_port, serving
 
 CLIENTS = (1, 16, 64)
 ROUNDS = 5

@@ -9,7 +9,7 @@ from mlscaffold import target
 from mlscaffold.catalogue import Answer
 from mlscaffold.render import render
 
-pytest_plugins = ["tests.releases", "tests.projects", "tests.servers"]
+pytest_plugins = ["tests.support.releases", "tests.support.projects", "tests.support.servers"]
 
 RenderProject = Callable[..., Path]
 Say = Callable[[str], None]

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from tests.matrix.generate import Problems
 from tests.matrix.inside import PACKAGE
-from tests.projects import Rendered, tool, write
-from tests.test_generated import (
+from tests.support.projects import Rendered, tool, write
+from tests.template.test_generated import (
     NO_CODE,
     TOOLS,
     cover,

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from tests.projects import Project
-from tests.test_processes import wrong_with
+from tests.support.projects import Project
+from tests.training.test_processes import wrong_with
 
 TIMES = 5
 

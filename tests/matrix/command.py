@@ -10,11 +10,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from mlscaffold.errors import MlscaffoldError
-from tests import coverage
 from tests.matrix import plan
 from tests.matrix.report import Failure, Report
 from tests.matrix.session import Session
-from tests.releases import ROOT
+from tests.support import coverage
+from tests.support.releases import ROOT
 
 PAGE = ROOT / "docs/matrix.md"
 

@@ -9,11 +9,11 @@ import copier
 
 from mlscaffold.catalogue import Answers, plain
 from mlscaffold.render import render
-from tests.command import mlscaffold
-from tests.copier_worker import fast_copier
 from tests.matrix.plan import Refused, named
-from tests.releases import copy_repository, git
-from tests.test_render import by_copier, tree, without_source
+from tests.support.command import mlscaffold
+from tests.support.copier_worker import fast_copier
+from tests.support.releases import copy_repository, git
+from tests.template.test_render import by_copier, tree, without_source
 
 Problems = dict[str, str]  # what is wrong, by the name of the combination
 

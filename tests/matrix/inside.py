@@ -35,8 +35,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from tests.readers import READERS
-from tests.whole import whole
+from tests.support.readers import READERS
+from tests.support.whole import whole
 
 Prediction = dict[str, Any]
 Pixels = NDArray[np.uint8]  # [B, C, H, W]

@@ -7,7 +7,7 @@ from itertools import product
 from pathlib import Path
 
 from mlscaffold.catalogue import Answer, Answers
-from tests.releases import ROOT
+from tests.support.releases import ROOT
 
 Bites = Callable[[Answers], bool]
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from mlscaffold.catalogue import Answer, Answers, Catalogue, plain, read
 from mlscaffold.errors import AnswerError
 from mlscaffold.render import render
-from tests.projects import Rendered
-from tests.releases import ROOT
+from tests.support.projects import Rendered
+from tests.support.releases import ROOT
 
 ANY_WORK = 4.0  # of each combination, in the unit of `work`
 

@@ -16,7 +16,7 @@ MODULES = """
     fastapi httpx ignite.distributed ignite.engine ignite.handlers ignite.metrics jsonargparse litserve
     matplotlib.figure mlflow mlflow.store.tracking.sqlalchemy_store onnx onnxruntime onnxscript optuna
     optuna.visualization.matplotlib prometheus_client pytorch_lightning sklearn.datasets sklearn.metrics
-    sklearn.model_selection tests.matrix.check tests.matrix.generate tests.matrix.inside tests.readers
+    sklearn.model_selection tests.matrix.check tests.matrix.generate tests.matrix.inside tests.support.readers
     torch._dynamo torch.distributed.run torchmetrics.classification uvicorn wandb wandb.sdk.launch
 """
 

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from tests.matrix.inside import PACKAGE
 from tests.matrix.pool import PART
-from tests.projects import Files, Rendered
+from tests.support.projects import Files, Rendered
 
 Result = TypeVar("Result")
 ROOT = f"src/{PACKAGE}"

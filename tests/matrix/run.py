@@ -12,7 +12,7 @@ from tests.matrix.harm import UNTIL, Harm, harms
 from tests.matrix.plan import project_of
 from tests.matrix.pool import Pool, RunError
 from tests.matrix.programs import Programs, closure, key_of, path_of
-from tests.projects import CATALOGUE, Files, Rendered, write
+from tests.support.projects import CATALOGUE, Files, Rendered, write
 
 STOPPED_AFTER, ENDS_WITH = 2, 3  # optimizer steps; an epoch has two
 SAMPLES = 500  # a step, of all processes

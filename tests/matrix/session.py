@@ -17,8 +17,8 @@ from tests.matrix.pool import SERVER, STAGE, Pool
 from tests.matrix.programs import Programs
 from tests.matrix.report import Failure, Report, Stage
 from tests.matrix.run import NotRunError, Runner, stages
-from tests.projects import Rendered, write
-from tests.releases import ROOT
+from tests.support.projects import Rendered, write
+from tests.support.releases import ROOT
 
 SAMPLE = 24  # combinations that go through Copier's public function too, and at most one of ten
 MYPY_CACHE = ROOT / ".mypy_cache/generated"  # what it learnt of torch holds until torch changes
@@ -102,7 +102,7 @@ class Session:
                 self.pool(check.check_files, self.projects),
                 self.pool(check.check_with_ruff, self.projects),
             ]
-            if self.whole:  # mypy reads all of torch first; `tests/test_generated.py` lets it see all sources
+            if self.whole:  # mypy reads all of torch first; test_generated.py shows it all sources
                 typed = check.cover_of_sources(self.projects)
                 jobs.append(self.pool(check.check_types, typed, MYPY_CACHE, patience_s=1200))
             await self.share("check", jobs)

@@ -1,0 +1,101 @@
+"""Templates are valid files of their own language, and each option fills one module."""
+
+import re
+import tomllib
+from itertools import chain
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.support.projects import CATALOGUE, FRAMEWORKS, STRATEGIES, tool
+from tests.support.releases import ROOT
+
+TEMPLATES = ROOT / "templates"
+FILES = sorted(path for path in TEMPLATES.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+STATEMENT = re.compile(r"^\s*#:\s*(\w+)(.*)$", re.MULTILINE)
+SEAMS = ["train.py", "engine.py", "metrics.py", "checkpoint.py", "loggers.py"]  # in every framework
+
+
+def name(path: Path) -> str:
+    return path.relative_to(TEMPLATES).as_posix()
+
+
+def ending(*suffixes: str) -> list[Path]:
+    return [path for path in FILES if path.name.endswith(suffixes)]
+
+
+def conditions(path: Path) -> list[str]:
+    """What the `if` and `elif` statements of a template ask."""
+    return [rest for word, rest in STATEMENT.findall(path.read_text("utf-8")) if word in ("if", "elif")]
+
+
+def options_in(text: str) -> set[str]:
+    return {question.name for question in CATALOGUE.everything if re.search(rf"\b{question.name}\b", text)}
+
+
+@pytest.mark.parametrize("command", [["check"], ["format", "--check"]], ids=" ".join)
+def test_ruff_passes_on_the_templates_as_they_lie(command: list[str]) -> None:
+    assert tool("ruff", *command, TEMPLATES, cwd=ROOT) == ""
+
+
+@pytest.mark.parametrize("command", [["check"], ["format", "--check"]], ids=" ".join)
+@pytest.mark.parametrize("path", ending(".py.jinja"), ids=name)
+def test_ruff_passes_on_a_python_template_under_the_name_it_will_have(path: Path, command: list[str]) -> None:
+    given = ["--stdin-filename", str(path).removesuffix(".jinja"), "-"]
+    assert tool("ruff", *command, *given, cwd=ROOT, text=path.read_text("utf-8")) == ""
+
+
+@pytest.mark.parametrize("path", ending(".toml", ".toml.jinja"), ids=name)
+def test_a_toml_template_is_toml(path: Path) -> None:
+    assert tomllib.loads(path.read_text("utf-8"))
+
+
+@pytest.mark.parametrize("path", ending(".yml", ".yaml", ".yml.jinja", ".yaml.jinja"), ids=name)
+def test_a_yaml_template_is_yaml(path: Path) -> None:
+    assert yaml.safe_load(path.read_text("utf-8"))
+
+
+def test_every_framework_has_the_same_modules() -> None:
+    expected = {*SEAMS, *(f"parallel/{strategy}.py" for strategy in STRATEGIES)}
+    for framework in FRAMEWORKS:
+        folder = TEMPLATES / framework
+        assert {path.relative_to(folder).as_posix() for path in FILES if folder in path.parents} == expected
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_what_a_run_is_made_of_holds_no_condition(framework: str) -> None:
+    for module in ("train.py", "engine.py", "metrics.py", "checkpoint.py"):
+        assert conditions(TEMPLATES / framework / module) == [], module
+
+
+def test_a_module_that_belongs_to_one_choice_does_not_ask_for_it() -> None:
+    for folder, asked in chain(
+        ((TEMPLATES / framework, "framework") for framework in FRAMEWORKS),
+        ((TEMPLATES / framework / "parallel", "strategy") for framework in FRAMEWORKS),
+        ((folder, "task") for folder in (TEMPLATES / "tasks").iterdir()),
+    ):
+        for path in folder.rglob("*.py"):
+            assert not [line for line in conditions(path) if asked in options_in(line)], path
+
+
+def test_no_condition_asks_for_two_options() -> None:
+    for path in FILES:
+        for line in conditions(path):
+            assert len(options_in(line)) == 1, f"{name(path)}: #: if{line}"
+
+
+def test_no_condition_stands_inside_another() -> None:
+    """Together they would ask for two options."""
+    for path in FILES:
+        depth = 0
+        for word, _ in STATEMENT.findall(path.read_text("utf-8")):
+            depth += {"if": 1, "endif": -1}.get(word, 0)
+            assert depth <= 1, name(path)
+        assert depth == 0, name(path)
+
+
+def test_no_template_names_the_two_ways_to_set_tf32_that_pytorch_fails_to_mix() -> None:
+    """`torch.set_float32_matmul_precision` sets it and goes with either."""
+    for path in FILES:
+        assert not re.search("allow_tf32|fp32_precision", path.read_text("utf-8")), name(path)

@@ -1,0 +1,102 @@
+"""`mlscaffold choose` recommends what its table says, and shows why."""
+
+import json
+import shlex
+from pathlib import Path
+
+import pytest
+
+from mlscaffold.catalogue import read
+from mlscaffold.choose import WEIGHTS, advise, questions
+from tests.support.command import CTRL_C, DOWN, mlscaffold, refused, terminal
+from tests.support.projects import by_framework, rendered
+
+
+@pytest.mark.parametrize(
+    ("flags", "take", "said"),
+    [
+        ([], "PyTorch Lightning", "Where both suit a project"),
+        (["--step", "standard", "--team", "many"], "PyTorch Lightning", "the same methods"),
+        (["--step", "own", "--team", "few"], "PyTorch-Ignite", "run inside each other's handlers"),
+        (["--code", "loop"], "PyTorch-Ignite", "becomes an Ignite step as it is"),
+        (["--code", "lightning", "--step", "alternating"], "PyTorch Lightning", "For PyTorch-Ignite:"),
+        (["--parts", "both", "--step", "standard"], "one of each", "best.pt of one loads in the other"),
+    ],
+)
+def test_flags_answer_where_nobody_can_be_asked(
+    tmp_path: Path, flags: list[str], take: str, said: str
+) -> None:
+    ran = mlscaffold("choose", *flags, cwd=tmp_path)
+    assert (ran.code, ran.err) == (0, "")
+    assert ran.out.startswith(f"Take {take} (PyTorch Lightning ")
+    assert said in ran.out
+
+
+def test_the_recommended_commands_work(tmp_path: Path) -> None:
+    advice = json.loads(mlscaffold("choose", "--parts=both", "--scale=sharded", "--json", cwd=tmp_path).out)
+    assert advice["take"] == "both"
+    commands = [shlex.split(command) for command in advice["commands"]]
+    assert [command[:2] for command in commands] == [["mlscaffold", "new"]] * 2
+    for command in commands:
+        assert mlscaffold(*command[1:], "--dry-run", cwd=tmp_path).code == 0
+
+
+@by_framework(27)
+def test_the_reasons_that_decided_stand_in_the_readme(tmp_path: Path, framework: str) -> None:
+    flags = {"lightning": ("--step=standard", "--team=many"), "ignite": ("--step=own", "--code=loop")}
+    advice = json.loads(mlscaffold("choose", *flags[framework], "--json", cwd=tmp_path).out)
+    [command] = advice["commands"]
+    assert mlscaffold(*shlex.split(command)[1:], "--yes", "--no-git", cwd=tmp_path).code == 0
+    readme = (tmp_path / f"my-{framework}-project/README.md").read_text()
+    title, reasons = readme.partition("## Why ")[2].partition("## Set up")[0].split("\n\n")[:2]
+    assert framework in title.lower()
+    assert len(advice["reasons"][framework]) == 2
+    assert reasons == " ".join(advice["reasons"][framework])
+
+
+@by_framework(27)
+def test_without_reasons_the_readme_gives_none(framework: str) -> None:
+    assert "## Why" not in rendered({"framework": framework}).files["README.md"]
+
+
+def test_every_weight_and_reason_is_shown(tmp_path: Path) -> None:
+    said = mlscaffold("choose", "--weights", cwd=tmp_path).out
+    for rows in WEIGHTS.values():
+        for row in rows:
+            assert f"| {row.label} | {row.lightning or ''} | {row.ignite or ''} | {row.reason} |" in said
+
+
+def test_devices_decide_the_strategy_where_it_is_offered(repository: Path) -> None:
+    catalogue = read(repository)
+    answers = questions().resolve({})
+    [several] = advise(catalogue, {**answers, "scale": "several"}).commands
+    assert "--strategy ddp" in several
+    [sharded] = advise(catalogue, {**answers, "scale": "sharded"}).commands
+    assert ("--strategy fsdp" in sharded) == ("fsdp" in catalogue["strategy"].values)
+
+
+def test_every_weight_has_a_reason_and_every_reason_can_be_met() -> None:
+    for rows in WEIGHTS.values():
+        assert (rows[0].lightning, rows[0].ignite, rows[0].reason) == (0, 0, "")
+        for row in rows:
+            assert bool(row.lightning or row.ignite or row.value == "both") == bool(row.reason)
+
+
+def test_an_unknown_answer_is_refused(tmp_path: Path) -> None:
+    said = refused("choose", "--step", "standart", cwd=tmp_path, code=2, lines=1)
+    assert "--step: 'standart' is not offered" in said
+    assert said.endswith("Did you mean standard?\n")
+
+
+def test_on_a_terminal_it_asks_what_no_flag_said(tmp_path: Path) -> None:
+    child = terminal("choose", "--step=own", "--team=few", "--code=nothing", cwd=tmp_path)
+    child.expect_exact("When does something else happen")
+    child.send(DOWN + DOWN + "\r")
+    for question in ("Where does it train?", "parts of different kinds?"):
+        child.expect_exact(question)
+        child.send("\r")
+    child.expect_exact("Take PyTorch-Ignite (PyTorch Lightning 0, PyTorch-Ignite 6).")
+    child = terminal("choose", cwd=tmp_path)
+    child.expect_exact("What does a training step do?")
+    child.send(CTRL_C)
+    child.expect_exact("Stopped at a question.")

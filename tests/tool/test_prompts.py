@@ -1,0 +1,278 @@
+"""Questions on a real terminal, answered with keys."""
+
+import re
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import cast
+
+import pexpect  # type: ignore[import-untyped]
+import pytest
+import yaml
+
+from mlscaffold.catalogue import read
+from mlscaffold.flags import flag_words
+from mlscaffold.render import ANSWERS_FILE
+from tests.support.command import CTRL_C, CTRL_U, DOWN, ESC, UP, terminal
+from tests.support.projects import CATALOGUE
+
+ENTER = "\r"
+
+
+def stored(project: Path) -> dict[str, object]:
+    answers = yaml.safe_load((project / ANSWERS_FILE).read_text(encoding="utf-8"))
+    assert isinstance(answers, dict)
+    return answers
+
+
+def end(child: pexpect.spawn) -> int:
+    child.expect(pexpect.EOF)
+    child.close()
+    assert isinstance(child.exitstatus, int)
+    return child.exitstatus
+
+
+@pytest.fixture
+def questions(repository: Path) -> Iterator[str]:
+    """The texts of the questions that are asked in turn, in their order."""
+    catalogue = read(repository)
+    later = cast("list[str]", catalogue.settings["asked_in_review"])
+    return iter([q.help for q in catalogue.questions if len(q.values) != 1 and q.name not in later])
+
+
+def test_keys_choose_a_project_and_single_choices_are_not_asked(
+    tmp_path: Path, questions: Iterator[str]
+) -> None:
+    child = terminal("new", cwd=tmp_path)
+    child.expect_exact("Esc goes back")
+    keys = {
+        "What is the project called?": "digits",
+        "Which library runs the training loop?": DOWN,
+        "Which number format": DOWN + DOWN,
+        "Where do metrics go": " ",
+    }
+    for question in questions:
+        child.expect_exact(question)
+        child.send(next((key for text, key in keys.items() if question.startswith(text)), "") + ENTER)
+    make(child)
+    answers = stored(tmp_path / "digits")
+    assert (answers["project"], answers["package"]) == ("digits", "digits")
+    assert (answers["framework"], answers["strategy"], answers["precision"]) == ("ignite", "single", "fp16")
+    assert answers["loggers"] == []
+
+
+def make(child: pexpect.spawn) -> None:
+    """Take what the review shows."""
+    child.expect_exact("Make this project?")
+    child.send(ENTER)
+    assert end(child) == 0
+
+
+def asked(*names: str) -> list[str]:
+    """Flags for all questions but these."""
+    answers = CATALOGUE.resolve({})
+    others = [q for q in CATALOGUE.questions if len(q.values) > 1 and q.name not in names]
+    return [word for question in others for word in flag_words(question, answers[question.name])]
+
+
+def test_esc_goes_back_and_the_answer_can_be_given_anew(tmp_path: Path) -> None:
+    child = terminal("new", "--no-git", *asked("framework", "precision"), cwd=tmp_path)
+    child.expect_exact("What is the project called?")
+    child.expect_exact("(my-project)")
+    child.send("wrong" + ENTER)
+    child.expect_exact("Which library runs the training loop?")
+    child.send(ESC)
+    child.expect_exact("What is the project called?")
+    child.expect_exact("(my-project)")
+    child.send("right" + ENTER)
+    child.expect_exact("Which library runs the training loop?")
+    child.send(DOWN + ENTER)
+    child.expect_exact("Which number format")
+    child.send(ENTER)
+    child.expect_exact("Make this project?")
+    child.send(ESC)
+    child.expect_exact("Which number format")
+    child.send(DOWN + ENTER)
+    make(child)
+    answers = stored(tmp_path / "right")
+    assert (answers["package"], answers["framework"], answers["precision"]) == ("right", "ignite", "bf16")
+    assert [path.name for path in tmp_path.iterdir()] == ["right"]
+
+
+def test_the_review_shows_all_and_changes_what_is_chosen(tmp_path: Path) -> None:
+    child = terminal("new", "--no-git", *asked(), cwd=tmp_path)
+    child.expect_exact("What is the project called?")
+    child.send("digits" + ENTER)
+    child.expect_exact("Make this project?")
+    for row in ("project  ", "package  ", "description  ", "framework  ", "precision  "):
+        child.expect_exact(row)
+    child.send(DOWN + ENTER)  # the project: its package follows
+    child.expect_exact("What is the project called?")
+    child.expect_exact("(digits)")
+    child.send("letters" + ENTER)
+    child.expect_exact("Make this project?")
+    child.send(DOWN * 3 + ENTER)
+    child.expect_exact("What is it for, in a sentence?")
+    child.send("Reads letters." + ENTER)
+    child.expect_exact("Make this project?")
+    child.send(DOWN * 2 + ENTER)
+    child.expect_exact("Under which name is it imported?")
+    child.expect_exact("(letters)")
+    child.send(ENTER)
+    child.expect_exact("Make this project?")
+    child.send(DOWN + UP + ENTER)
+    assert end(child) == 0
+    answers = stored(tmp_path / "letters")
+    assert (answers["package"], answers["description"]) == ("letters", "Reads letters.")
+    assert answers["framework"] == "lightning"
+
+
+def test_reasons_for_a_framework_go_when_another_is_chosen(tmp_path: Path) -> None:
+    child = terminal(
+        "new", "digits", "--no-git", "--because", "It is short.", *asked("precision"), cwd=tmp_path
+    )
+    child.expect_exact("Which number format")
+    child.send(ENTER)
+    child.expect_exact("Make this project?")
+    child.send(DOWN * 4 + ENTER)
+    child.expect_exact("Which library runs the training loop?")
+    child.send(DOWN + ENTER)
+    make(child)
+    assert (stored(tmp_path / "digits")["framework"], stored(tmp_path / "digits")["because"]) == (
+        "ignite",
+        "",
+    )
+
+
+def test_a_default_that_cannot_stand_is_asked_for(tmp_path: Path) -> None:
+    child = terminal("new", "2nd", "--no-git", *asked(), cwd=tmp_path)
+    child.expect_exact("Under which name is it imported?")
+    child.expect_exact("(2nd)")
+    child.send(ENTER)
+    child.expect_exact("is no package name")
+    child.send("second" + ENTER)
+    make(child)
+    assert stored(tmp_path / "2nd")["package"] == "second"
+
+
+COLOURS = re.compile(r"\x1b\[([0-9]+;)*(3[0-8]|4[0-8]|9[0-7])[;m]")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"NO_COLOR": "1", "TERM": "xterm-256color"},
+        {"PYTHONIOENCODING": "ascii"},
+        {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+    ],
+)
+def test_a_terminal_without_colours_or_with_ascii_only_can_be_asked(
+    tmp_path: Path, settings: dict[str, str]
+) -> None:
+    child = terminal("new", "--no-git", *asked("framework"), cwd=tmp_path, **settings)
+    for question in ("called?", "training loop?"):
+        child.expect_exact(question)
+        child.send(ENTER)
+    make(child)
+    assert (tmp_path / "my-project").is_dir()
+    assert not COLOURS.search(child.logfile_read.getvalue())
+
+
+def test_a_terminal_that_cannot_move_its_cursor_is_not_asked(tmp_path: Path) -> None:
+    child = terminal("new", "--no-git", cwd=tmp_path, TERM="dumb")
+    assert end(child) == 0
+    assert (tmp_path / "my-project").is_dir()
+
+
+def test_what_flags_said_is_not_asked(tmp_path: Path) -> None:
+    child = terminal("new", "digits", "--package=d", *asked("precision"), cwd=tmp_path)
+    child.expect_exact("Which number format")
+    child.send(ENTER)
+    make(child)
+    assert stored(tmp_path / "digits")["package"] == "d"
+
+
+def test_yes_asks_nothing_on_a_terminal(tmp_path: Path) -> None:
+    child = terminal("new", "digits", "--yes", cwd=tmp_path)
+    assert end(child) == 0
+    assert "?" not in child.before
+    assert (tmp_path / "digits").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("torch", "'torch' is no project name"),
+        ("taken", "taken exists and is not empty. Choose another folder"),
+    ],
+)
+def test_a_bad_answer_gets_its_reason_at_once_and_another_try(tmp_path: Path, name: str, reason: str) -> None:
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken/mine").touch()
+    child = terminal("new", *asked("precision"), cwd=tmp_path)
+    child.expect_exact("What is the project called?")
+    child.send(name + ENTER)
+    child.expect_exact(reason)
+    child.send(CTRL_U + "digits" + ENTER)
+    child.expect_exact("Which number format")
+    child.send(CTRL_C)
+    assert end(child) == 1
+
+
+@pytest.mark.parametrize("flag", ["--framework=tf", "--project=torch", "--loggers=x"])
+def test_a_flag_that_nothing_can_mend_is_refused_before_anything_is_asked(tmp_path: Path, flag: str) -> None:
+    child = terminal("new", flag, cwd=tmp_path)
+    assert end(child) == 2
+    assert child.before.startswith(f"mlscaffold: {flag.split('=')[0]}: ")
+
+
+@pytest.mark.parametrize("steps", [0, 1, 3])
+def test_ctrl_c_leaves_nothing(tmp_path: Path, questions: Iterator[str], steps: int) -> None:
+    child = terminal("new", cwd=tmp_path)
+    for question in islice(questions, steps):
+        child.expect_exact(question)
+        child.send(ENTER)
+    child.expect_exact(next(questions))
+    child.send(CTRL_C)
+    assert end(child) == 1
+    assert "Stopped at a question. Nothing was written." in child.before
+    assert "Traceback" not in child.before
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_taken_target_is_refused_before_anything_is_asked(tmp_path: Path) -> None:
+    (tmp_path / "digits").touch()
+    child = terminal("new", "digits", cwd=tmp_path)
+    assert end(child) == 1
+    assert child.before.strip() == "mlscaffold: digits exists and is no folder. Choose another name."
+
+
+@pytest.fixture
+def ruled(checkout: Path) -> Path:
+    """A copy of this repository whose `strategy` has a rule on ddp and one more choice."""
+    document = yaml.safe_load((checkout / "copier.yml").read_text(encoding="utf-8"))
+    rule = "{% if framework == 'ignite' %}Not with Ignite.{% endif %}"
+    choices = {"One": "single", "Many": {"value": "ddp", "validator": rule}, "Last": "last"}
+    document["strategy"]["choices"] = choices
+    (checkout / "copier.yml").write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
+    return checkout
+
+
+def test_a_closed_choice_is_shown_with_its_reason_and_stepped_over(ruled: Path, tmp_path: Path) -> None:
+    flags = [*asked("strategy", "framework"), "--framework=ignite", "--dry-run"]
+    child = terminal("new", "digits", *flags, cwd=tmp_path, PYTHONPATH=str(ruled / "src"))
+    child.expect_exact("Not with Ignite.")
+    child.send(DOWN + ENTER)
+    child.expect_exact("Make this project?")
+    child.expect_exact("last")
+    child.send(ENTER)
+    assert "not offered" not in child.read()
+
+
+def test_a_choice_that_a_flag_closes_is_shown_with_its_reason(ruled: Path, tmp_path: Path) -> None:
+    flags = [*asked("strategy", "framework"), "--ddp", "--no-git"]
+    child = terminal("new", "digits", *flags, cwd=tmp_path, PYTHONPATH=str(ruled / "src"))
+    child.expect_exact("Not with Ignite.")
+    child.send(DOWN + ENTER)
+    make(child)
+    assert stored(tmp_path / "digits")["framework"] == "lightning"

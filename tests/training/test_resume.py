@@ -1,0 +1,306 @@
+"""A run that ends in any way goes on as if it had not ended, and nothing that was saved is lost."""
+
+import hashlib
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from itertools import count, cycle, islice
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from mlscaffold.catalogue import Answers
+from tests.conftest import Say
+from tests.support.projects import SOAK, Project, by_framework, by_pair, rendered, times, write
+from tests.support.releases import ROOT
+
+Harm = dict[str, str | float]
+EXIT_CODES = {"SIGTERM": 143, "SIGINT": 130, "SIGUSR1": 75}
+STEPS = 80
+EPOCH_ENDS = [20, 40, 60, 80]
+COMMON = ["--epochs", "4", "--log_every", "3", "--num_threads", "1", "--optim.accumulate", "2"]
+COMMON += ["--model.width", "4", "--model.dropout", "0.2", "--ema_decay", "0.9"]
+ALONE, TOGETHER = ["--data.batch_size", "32"], ["--data.batch_size", "16"]  # 40 batches an epoch
+VARIANTS = [
+    ["--optim.schedule", "onecycle"],
+    ["--optim.schedule", "cosine", "--precision", "fp16"],
+    ["--optim.schedule", "plateau", "--data.num_workers", "2"],
+    ["--optim.schedule", "cosine", "--precision", "bf16", "--optim.grad_clip", "0"],
+]
+FORKED = ("-m", "tests.support.forked_runs", "my_project")
+LONGEST_S = 10  # from a signal to one process to the end of all
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a run ended: the exit codes by rank, and how long after the signal."""
+
+    codes: list[int | None]
+    seconds: float | None
+
+
+@dataclass(frozen=True)
+class Forked:
+    """A project whose runs are forked from a process that has imported everything: see `forked_runs`."""
+
+    folder: Path
+    server: "subprocess.Popen[str]"
+    ranks: int
+
+    def train(self, run: str, settings: list[str], **harm: str | float) -> Ended:
+        """Train into a folder, or go on there."""
+        arguments = [*COMMON, *(ALONE if self.ranks == 1 else TOGETHER), *settings]
+        arguments += ["--out_dir", f"runs/{run}", "--resume", "auto"]
+        job = {"arguments": arguments, "ranks": self.ranks, "log": "log.txt", "harm": harm}
+        assert self.server.stdin
+        assert self.server.stdout
+        self.server.stdin.write(json.dumps(job) + "\n")
+        self.server.stdin.flush()
+        return Ended(**json.loads(self.server.stdout.readline()))
+
+    def go_on(self, run: str, settings: list[str]) -> None:
+        """Train from the newest checkpoint to the end."""
+        assert self.train(run, settings).codes == [0] * self.ranks, self.said()
+
+    def run(self, name: str) -> Path:
+        return self.folder / "runs" / name
+
+    def checkpoints(self, run: str) -> list[int]:
+        """The steps of the checkpoints of a run."""
+        paths = (self.run(run) / "checkpoints").glob("step-*.pt")
+        return sorted(int(path.stem.removeprefix("step-")) for path in paths)
+
+    def end(self, run: str) -> dict[str, str]:
+        """Hashes of what a run ended with: its metrics, its best weights, and its last state."""
+        folder = self.run(run)
+        state = torch.load(folder / f"checkpoints/step-{STEPS:08d}.pt", weights_only=True)
+        state.pop("loops", None)  # Lightning's counters of how often something was started
+        kept = {k: v for k, v in state.get("callbacks", {}).items() if "ModelCheckpoint" not in k}  # paths
+        texts = {name: (folder / name).read_text() for name in ("metrics.csv", "best.json")}
+        weights = torch.load(folder / "best.pt", weights_only=True)
+        texts |= {"best.pt": flat(weights), "state": flat(state | {"callbacks": kept})}
+        return {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()}
+
+    def said(self) -> str:
+        return (self.folder / "log.txt").read_text()[-3000:]
+
+
+def flat(state: object) -> str:
+    """Everything in a state, to the bit."""
+    if isinstance(state, dict):
+        return "".join(f"{key}:{flat(value)}" for key, value in state.items())
+    if isinstance(state, list | tuple):
+        return "".join(map(flat, state))
+    return str((state.dtype, state.tolist()) if isinstance(state, torch.Tensor) else state)
+
+
+GetForked = Callable[[str, str], Forked]
+
+
+@pytest.fixture(scope="module")
+def forked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GetForked]:
+    """A project of a framework and a strategy that is ready to train; it is started once."""
+    servers = []
+
+    @cache
+    def start(framework: str, strategy: str) -> Forked:
+        answers: Answers = {"framework": framework, "strategy": strategy, "loggers": []}
+        folder = write(rendered(answers), tmp_path_factory.mktemp(f"{framework}-{strategy}"))
+        servers.append(serve(folder, sys.executable, *FORKED))
+        return Forked(folder, servers[-1], ranks=1 if strategy == "single" else 2)
+
+    yield start
+    for server in servers:
+        server.communicate()  # its input ends, and so does it
+
+
+def serve(folder: Path, *command: str | Path) -> "subprocess.Popen[str]":
+    settings = Project(folder, "my_project").settings
+    return subprocess.Popen(
+        command,
+        cwd=folder,
+        env=settings | {"PYTHONPATH": f"{settings['PYTHONPATH']}{os.pathsep}{ROOT}"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        encoding="utf-8",
+    )
+
+
+@cache
+def whole(project: Forked, variant: int) -> dict[str, str]:
+    """What a run ends with that nothing disturbs."""
+    project.go_on(f"whole-{variant}", VARIANTS[variant])
+    return project.end(f"whole-{variant}")
+
+
+def check_end(project: Forked, run: str, variant: int, about: object) -> None:
+    """A run ended like one that nothing disturbed; it is deleted."""
+    assert project.end(run) == whole(project, variant), (about, VARIANTS[variant], project.said())
+    shutil.rmtree(project.run(run))
+
+
+@by_framework(4)
+@pytest.mark.soak
+@pytest.mark.timeout(6000)
+def test_a_run_that_ends_after_any_step_goes_on_to_the_same_end(
+    forked: GetForked, framework: str, say: Say
+) -> None:
+    project = forked(framework, "single")
+    steps = list(range(1, STEPS + 1)) if SOAK else [1, 7, 20, 39, 57, 80]
+    for number, step in enumerate(steps):
+        variant, run = number % len(VARIANTS), f"step-{step}"
+        harm: Harm = {"where": "step", "at": step, "signal": "SIGUSR1", "rank": 0}
+        assert project.train(run, VARIANTS[variant], **harm).codes == [75], (step, project.said())
+        assert project.checkpoints(run)[-1] == step
+        project.go_on(run, VARIANTS[variant])
+        check_end(project, run, variant, step)
+    say(f"R1 {framework}: resumed from {len(steps)} of {STEPS} steps, all to the same end")
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(6000)
+@by_pair(4, 5, 8)
+def test_two_processes_end_together_when_one_gets_a_signal_and_go_on_to_the_same_end(
+    forked: GetForked, framework: str, strategy: str, say: Say
+) -> None:
+    project = forked(framework, strategy)
+    steps = [1, 7, 13, 19, *EPOCH_ENDS, 27, 41, 59, 73] if SOAK else [7, 20]
+    ends = list(islice(zip(cycle(steps), cycle([*EXIT_CODES.items(), ("SIGUSR1", 75)])), times(2, 30)))
+    slowest = 0.0
+    for number, (step, (name, code)) in enumerate(ends):
+        variant, run = number % len(VARIANTS), f"one-{number}"
+        harm: Harm = {"where": "step", "at": step, "signal": name, "rank": number % 2}
+        ended = project.train(run, VARIANTS[variant], **harm)
+        assert ended.codes == [code] * 2, (harm, project.said())
+        assert ended.seconds is not None
+        assert ended.seconds < LONGEST_S, harm
+        slowest = max(slowest, ended.seconds)
+        assert project.checkpoints(run)[-1] in (step, step + 1)  # the processes agree while they train
+        project.go_on(run, VARIANTS[variant])
+        check_end(project, run, variant, harm)
+    say(
+        f"R1, R4 {framework} {strategy}: one of two processes got {len(ends)} signals at {len(steps)} steps;"
+        f" both ended in {slowest:.1f} s at most and went on to the same end"
+    )
+
+
+@by_framework(5)
+@pytest.mark.soak
+@pytest.mark.timeout(6000)
+def test_a_signal_in_a_step_a_validation_or_a_save_ends_in_its_code_with_the_state_saved(
+    forked: GetForked, framework: str, say: Say
+) -> None:
+    project, chance, number = forked(framework, "single"), random.Random(1), times(6, 50)
+    places = {"step": (1, STEPS), "validation": (1, 16), "save": (9, 20)}  # those before are no state's
+    for i, (where, (name, code)) in enumerate(islice(zip(cycle(places), cycle(EXIT_CODES.items())), number)):
+        harm: Harm = {"where": where, "at": chance.randint(*places[where]), "signal": name, "rank": 0}
+        run = f"signal-{i}"
+        assert project.train(run, VARIANTS[0], **harm).codes == [code], (harm, project.said())
+        assert project.checkpoints(run)
+        if where == "step":
+            assert project.checkpoints(run)[-1] == harm["at"]
+        project.go_on(run, VARIANTS[0])
+        check_end(project, run, 0, harm)
+    say(f"R3 {framework}: {number} signals, {number} saves and right exit codes; all went on to the same end")
+
+
+@by_framework(4, 5)
+@pytest.mark.soak
+@pytest.mark.timeout(6000)
+def test_a_run_that_is_killed_anywhere_ends_as_one_that_was_not(
+    forked: GetForked, framework: str, say: Say
+) -> None:
+    project, chance, number = forked(framework, "single"), random.Random(2), times(6, 100)
+    whole(project, 0)
+    begin = time.monotonic()
+    project.go_on("timed", VARIANTS[0])
+    seconds = time.monotonic() - begin
+    killed = dict.fromkeys(("save", "anywhere"), 0)
+    for i in count():
+        if sum(killed.values()) == number:
+            break
+        if i % 2:
+            harm: Harm = {"where": "save", "at": chance.randint(1, 25)}
+        else:
+            harm = {"after_s": chance.uniform(0, 0.9 * seconds)}
+        ended = project.train(f"killed-{i}", VARIANTS[0], signal="SIGKILL", rank=0, **harm)
+        assert ended.codes in ([-9], [0]), project.said()
+        killed["save" if i % 2 else "anywhere"] += ended.codes == [-9]
+        project.go_on(f"killed-{i}", VARIANTS[0])
+        check_end(project, f"killed-{i}", 0, harm)
+        assert i < 2 * number, "most runs ended before they were to be killed"
+    said = ", ".join(f"{kills} {where}" for where, kills in killed.items())
+    say(f"R2 {framework}: killed {number} times ({said}); all {i} runs went on to the same end")
+    assert killed["save"] >= 0.2 * number
+
+
+@by_framework(4, 5)
+@pytest.mark.soak
+@pytest.mark.timeout(6000)
+def test_every_damage_to_the_newest_checkpoint_is_found_and_the_one_before_used(
+    forked: GetForked, framework: str, say: Say
+) -> None:
+    project, number = forked(framework, "single"), times(100, 1000)
+    project.train("damaged", VARIANTS[0], where="step", at=30, signal="SIGUSR1", rank=0)
+    assert project.checkpoints("damaged") == [20, 30]
+    script = (ROOT / "tests/support/damaged_checkpoints.py", "my_project", "runs/damaged", str(number))
+    said: dict[str, Any] = json.loads(
+        Project(project.folder, "my_project").run_fork(*script).splitlines()[-1]
+    )
+    assert sum(said["found"].values()) == number, said
+    project.go_on("damaged", VARIANTS[0])  # from step 20, as the last damage is still there
+    assert "step-00000030.pt: this checkpoint is damaged" in project.said()
+    check_end(project, "damaged", 0, said)
+    say(f"R5 {framework}: {number} of {number} damages found: {said['found']}")
+
+
+@pytest.mark.skipif(shutil.which("unshare") is None, reason="needs Linux")
+@by_framework(5)
+@pytest.mark.soak
+@pytest.mark.timeout(6000)
+def test_a_full_disk_loses_nothing_that_was_saved(framework: str, tmp_path: Path, say: Say) -> None:
+    """A run goes on from step 30 on a disk without room for another checkpoint; then there is room again."""
+    answers: Answers = {"framework": framework, "loggers": []}
+    folder = write(rendered(answers), tmp_path)
+    (folder / "runs").mkdir()
+    run = f"exec {sys.executable} {' '.join(FORKED)}"
+    script = f"mount -t tmpfs -o size=8m tmpfs runs && cd {folder} && {run}"
+    server = serve(folder, "unshare", "--map-root-user", "--mount", "bash", "-c", script)
+    project = Forked(Path(f"/proc/{server.pid}/root{folder}"), server, ranks=1)
+    try:
+        project.train("half", VARIANTS[0], where="step", at=30, signal="SIGUSR1", rank=0)
+    except ValueError:
+        pytest.skip("no file system of one's own here")
+    chance, number = random.Random(3), times(4, 20)
+    size = (project.run("half") / "checkpoints/step-00000030.pt").stat().st_size
+    for i in range(number):
+        full = project.run(f"full-{i}")
+        shutil.copytree(project.run("half"), full)
+        before = {path.name: path.read_bytes() for path in (full / "checkpoints").iterdir()}
+        fill(project.folder / "runs", free=chance.randrange(size))
+        ended = project.train(full.name, VARIANTS[0])
+        assert ended.codes == [1], project.said()
+        assert "Traceback" not in project.said(), project.said()
+        after = {path.name: path.read_bytes() for path in (full / "checkpoints").iterdir()}
+        assert after == before
+        assert not list(full.rglob("*.tmp"))
+        (project.folder / "runs/ballast").unlink()
+        project.go_on(full.name, VARIANTS[0])
+        check_end(project, full.name, 0, i)
+    server.communicate()
+    say(f"R6 {framework}: the disk was full {number} times; what was saved before was there, and went on")
+
+
+def fill(folder: Path, free: int) -> None:
+    """Write to a disk until only so many bytes are free."""
+    room = shutil.disk_usage(folder).free - free
+    (folder / "ballast").write_bytes(bytes(max(0, room)))

@@ -1,0 +1,187 @@
+"""What a setting promises is what a run does, alone and in two processes, in both frameworks."""
+
+import csv
+import json
+import runpy
+from collections.abc import Callable
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from mlscaffold.catalogue import Answers
+from tests.support.projects import CATALOGUE, PARALLEL, Project, by_framework, rendered, write
+from tests.support.releases import ROOT
+
+SCRIPT = ROOT / "tests/support/technique_runs.py"
+LOGGERS = [str(value) for value in CATALOGUE["loggers"].values]
+TOGETHER = ["plain", "averaged", "average_resumed", "checkpointed", "eager", "accumulated"]
+ALONE = [*TOGETHER, "channels_last", "three_best", "three_best_resumed", "compiled"]
+
+Runs = Callable[..., Path]  # of a framework and a strategy
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    """Train the runs of a framework and a strategy, once; return the folder that they lie in."""
+
+    @cache
+    def train(framework: str, strategy: str = "single") -> Path:
+        folder = tmp_path_factory.mktemp(f"{framework}-{strategy}")
+        write(rendered({"framework": framework, "strategy": strategy, "loggers": []}), folder)
+        alone = strategy == "single"
+        names = ALONE if alone else TOGETHER
+        Project(folder, "my_project").run_fork(
+            SCRIPT, "my_project", "runs", *names, processes=1 if alone else 2
+        )
+        return folder / "runs"
+
+    return train
+
+
+def metrics(run: Path, name: str) -> list[float]:
+    rows = csv.DictReader((run / "metrics.csv").read_text().splitlines())
+    return [float(row["value"]) for row in rows if row["name"] == name]
+
+
+def noted(run: Path) -> dict[str, Any]:
+    content: dict[str, Any] = torch.load(f"{run}.pt", weights_only=True)
+    return content
+
+
+def weights(path: Path) -> dict[str, Tensor]:
+    content: dict[str, Tensor] = torch.load(path, weights_only=True)
+    return content
+
+
+def best(run: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((run / "best.json").read_text())
+    return content
+
+
+@by_framework(13)
+def test_the_f1_score_is_that_of_scikit_learn(runs: Runs, framework: str) -> None:
+    run = runs(framework) / "plain"
+    assert max(metrics(run, "val/f1")) == pytest.approx(noted(run)["f1"], abs=1e-5)
+
+
+@pytest.mark.parametrize("strategy", ["single", *PARALLEL])
+@by_framework(4)
+def test_best_weights_are_the_moving_average_of_those_of_all_steps(
+    runs: Runs, framework: str, strategy: str
+) -> None:
+    run = runs(framework, strategy) / "averaged"
+    kept = list(weights(run / "best.pt").values())
+    expected = noted(run)["averages"][best(run)["step"]]
+    for value, average in zip(sorted(kept, key=lambda w: w.ndim <= 1), expected, strict=True):
+        torch.testing.assert_close(value.double(), average, rtol=1e-5, atol=1e-6)
+    assert metrics(run, "train/loss") == metrics(run.with_name("plain"), "train/loss")  # it only looks on
+    assert metrics(run, "val/loss") != metrics(run.with_name("plain"), "val/loss")
+
+
+@pytest.mark.parametrize("strategy", ["single", *PARALLEL])
+@by_framework(4)
+def test_an_average_goes_on_exactly_after_a_stop(runs: Runs, framework: str, strategy: str) -> None:
+    whole, stopped = (runs(framework, strategy) / name for name in ("averaged", "average_resumed"))
+    for name in ("metrics.csv", "best.json", "best.pt"):
+        assert (whole / name).read_bytes() == (stopped / name).read_bytes(), name
+
+
+@pytest.mark.parametrize("strategy", ["single", *PARALLEL])
+@by_framework(11)
+def test_activation_checkpointing_computes_twice_and_changes_no_number(
+    runs: Runs, framework: str, strategy: str
+) -> None:
+    run = runs(framework, strategy) / "checkpointed"
+    plain = run.with_name("plain")
+    for name in ("metrics.csv", "best.json", "best.pt"):
+        assert (run / name).read_bytes() == (plain / name).read_bytes(), name
+    batches = 2 * (10 if strategy == "single" else 5)
+    assert noted(run)["convolutions"] == 2 * 2 * batches  # in two blocks
+
+
+@by_framework(11)
+def test_channels_last_is_the_format_that_convolutions_compute_in(runs: Runs, framework: str) -> None:
+    run = runs(framework) / "channels_last"
+    assert noted(run)["channels_last"] is True
+    plain = metrics(run.with_name("plain"), "train/loss")
+    assert metrics(run, "train/loss") == pytest.approx(plain[:10], rel=1e-3)
+
+
+@pytest.mark.parametrize("strategy", ["single", *PARALLEL])
+@by_framework(17)
+def test_a_profile_shows_the_operations_of_a_few_steps(runs: Runs, framework: str, strategy: str) -> None:
+    folder = runs(framework, strategy) / "checkpointed" / "profile"
+    ranks = range(1 if strategy == "single" else 2)
+    assert sorted(path.name.partition(".")[0] for path in folder.iterdir()) == [f"rank-{n}" for n in ranks]
+    for path in folder.iterdir():
+        events = json.loads(path.read_text())["traceEvents"]
+        steps = {event["name"] for event in events if event["name"].startswith("ProfilerStep#")}
+        assert steps == {f"ProfilerStep#{number}" for number in range(4, 10)}
+        assert any(event["name"] == "aten::convolution" for event in events)
+
+
+@by_framework(4)
+def test_the_best_weights_of_several_validations_are_kept(runs: Runs, framework: str) -> None:
+    run = runs(framework) / "three_best"
+    scores = {10 * epoch: score for epoch, score in enumerate(metrics(run, "val/accuracy"), 1)}
+    ranked = sorted(scores, key=lambda step: (-scores[step], step))
+    assert {path.name for path in (run / "best").iterdir()} == {f"step-{step:08}.pt" for step in ranked[:3]}
+    assert best(run)["step"] == ranked[0]
+    first = weights(run / "best" / f"step-{ranked[0]:08}.pt")
+    kept = weights(run / "best.pt")
+    assert all(torch.equal(first[name], kept[name]) for name in kept)
+    second = weights(run / "best" / f"step-{ranked[1]:08}.pt")
+    assert not all(torch.equal(second[name], kept[name]) for name in kept)
+
+
+@by_framework(4)
+def test_a_resumed_run_keeps_the_best_of_all_its_validations(runs: Runs, framework: str) -> None:
+    whole, stopped = (runs(framework) / name for name in ("three_best", "three_best_resumed"))
+    files = {path.name: path.read_bytes() for path in (whole / "best").iterdir()}
+    assert files == {path.name: path.read_bytes() for path in (stopped / "best").iterdir()}
+
+
+@pytest.mark.parametrize("strategy", ["single", *PARALLEL])
+@by_framework(9)
+def test_accumulated_steps_are_those_of_large_batches(runs: Runs, framework: str, strategy: str) -> None:
+    parts, whole = (runs(framework, strategy) / name for name in ("accumulated", "eager"))
+    ours, theirs = (metrics(run, "train/loss") for run in (parts, whole))
+    *full, last = ours  # the last step is of the few batches that are left at the end of the epoch
+    assert full == pytest.approx(theirs, rel=1e-3)
+    assert last < full[0]
+
+
+@by_framework(1)
+def test_nothing_is_read_from_the_device_between_points_of_the_curve(framework: str, tmp_path: Path) -> None:
+    """With every logger, monitoring, an average of the weights, clipping and a schedule."""
+    answers: Answers = {"framework": framework, "loggers": LOGGERS, "monitoring": "prometheus"}
+    project = Project(write(rendered(answers), tmp_path), "my_project")
+    project.run_fork(SCRIPT, "my_project", "runs", "reads")
+    counts = noted(tmp_path / "runs/reads")["reads"]
+    assert len(counts) == 20
+    during = [after - before for before, after in pairwise(counts)]  # from step to step
+    assert [count for step, count in enumerate(during, 1) if step % 5] == [0] * 16
+    assert all(count > 0 for step, count in enumerate(during, 1) if step % 5 == 0)
+
+
+@by_framework(17)
+def test_a_compiled_network_trains_alike_and_its_weights_have_plain_names(runs: Runs, framework: str) -> None:
+    folder = runs(framework)
+    compiled, eager = folder / "compiled", folder / "eager"
+    assert metrics(compiled, "train/loss") == pytest.approx(metrics(eager, "train/loss"), rel=1e-3)
+    assert weights(compiled / "best.pt").keys() == weights(eager / "best.pt").keys()
+
+
+def test_what_a_step_draws_depends_on_nothing_but_its_place(tmp_path: Path) -> None:
+    """Seeds of many steps are made at once, also for a run that goes on in the middle of them."""
+    folder = write(rendered({"loggers": []}), tmp_path)
+    module = runpy.run_path(str(folder / "src/my_project/seeding.py"))
+    for keys in [(3, 5, 0), (3, 63, 0), (3, 64, 0), (3, 5, 1), (4, 5, 0), (3, 6_400_000, 2), (3, 5, 0)]:
+        module["seed_step"](*keys)
+        alone = torch.Generator().manual_seed(module["seed_for"](*keys))
+        assert torch.equal(torch.rand(4), torch.rand(4, generator=alone)), keys
