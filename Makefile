@@ -29,8 +29,8 @@ demo: .venv/tool ## Make an Ignite project, train it with two processes and test
 		{ echo "make demo: the test accuracy is not above 0.95" >&2; exit 1; }
 
 .PHONY: test
-test: .venv/tests ## Run the tests
-	$(PYTHON) -m pytest --numprocesses auto --dist loadfile
+test: .venv/tests ## Run the tests, but for what is proven for the same content; make test FRESH=1 runs all
+	$(PYTHON) -m pytest --numprocesses auto --dist loadgroup --no-loadscope-reorder
 	$(PYTHON) -m tests.matrix --sample 40 --seed 7
 
 .PHONY: matrix
@@ -61,7 +61,7 @@ release: .venv/tool ## Add the committed template to src/mlscaffold/releases.bun
 
 .PHONY: clean
 clean: ## Remove what the other targets leave, but for .venv
-	rm -rf demo build dist docs/_build docs/reference .mypy_cache .pytest_cache .ruff_cache
+	rm -rf demo build dist docs/_build docs/reference .mypy_cache .proofs .pytest_cache .ruff_cache
 	find src tests tools benchmarks templates -name __pycache__ -prune -exec rm -rf {} +
 
 # torch goes first and alone: where pip is set up to find a build for this machine, such as one without CUDA, all

@@ -1,6 +1,8 @@
 """Fixtures that several test modules use."""
 
-from collections.abc import Callable
+import faulthandler
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -8,11 +10,17 @@ import pytest
 from mlscaffold import target
 from mlscaffold.catalogue import Answer
 from mlscaffold.render import render
+from tests.support import durations, forks, proofs
 
 pytest_plugins = ["tests.support.releases", "tests.support.projects", "tests.support.servers"]
 
 RenderProject = Callable[..., Path]
 Say = Callable[[str], None]
+
+ROOMS = ["training", "search", "matrix", "serving", "template", "tool", "support"]
+GRACE_S = 20  # from the timeout of a test until its process is ended
+SOAK_S = 24 * 3600  # of a test, where `make soak` switches timeouts off
+STDERR = os.dup(2)  # which pytest captures
 
 
 @pytest.fixture(scope="session")
@@ -24,6 +32,7 @@ def repository() -> Path:
 @pytest.fixture(scope="session")
 def render_project() -> RenderProject:
     """Write the project for some answers, `render_project(path, framework="ignite")`, and return its path."""
+    proofs.note("tool")
 
     def write(path: Path, **answers: Answer) -> Path:
         target.write(render(answers), path)
@@ -36,6 +45,52 @@ def render_project() -> RenderProject:
 def say(record_property: Callable[[str, object], None]) -> Say:
     """Add lines to the end of what pytest prints; what a worker process prints itself, nobody sees."""
     return lambda text: record_property("said", text)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    forks.share()
+    proofs.begin(config)
+    config.pluginmanager.register(durations.Plugin(), "durations")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes long; tests that share what is made once run in one process of pytest-xdist."""
+    items.sort(key=lambda item: ROOMS.index(item.path.parent.name))
+    for item in items:
+        if group := group_of(item):
+            item.add_marker(pytest.mark.xdist_group(group))
+
+
+def group_of(item: pytest.Item) -> str:
+    """The module, if its fixtures are made once for it, or the part of it that `APART` tells apart."""
+    found = item._fixtureinfo.name2fixturedefs  # type: ignore[attr-defined]
+    scopes = {name: each[-1].scope for name, each in found.items() if name != "tmp_path_factory"}
+    if "two_releases" in scopes:
+        return "releases"
+    if "module" not in scopes.values():
+        return ""
+    module = item.getparent(pytest.Module)
+    assert module
+    values = getattr(getattr(item, "callspec", None), "params", {})
+    apart = [str(values.get(name)) for name in getattr(module.obj, "APART", ())]
+    return "-".join([module.name, *apart])
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """A test that no exception can end ends its process, with all stacks; pytest-xdist starts another one."""
+    marker = item.get_closest_marker("timeout")
+    given = item.config.getoption("timeout")
+    chosen = marker.args[0] if marker else item.config.getini("timeout") if given is None else given
+    seconds = float(chosen) or SOAK_S
+    os.environ[forks.COLD] = "yes" if item.get_closest_marker("cold") else "no"
+    faulthandler.dump_traceback_later(seconds + GRACE_S, exit=True, file=STDERR)
+    try:
+        return (yield)
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+        del os.environ[forks.COLD]
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

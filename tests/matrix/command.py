@@ -10,10 +10,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from mlscaffold.errors import MlscaffoldError
-from tests.matrix import plan
+from tests.matrix import plan, proven
 from tests.matrix.report import Failure, Report
 from tests.matrix.session import Session
-from tests.support import coverage
+from tests.support import coverage, proofs
 from tests.support.releases import ROOT
 
 PAGE = ROOT / "docs/matrix.md"
@@ -36,6 +36,13 @@ def main() -> None:
         parser.error(str(error))
     if arguments.sample:
         answers = plan.sample(answers, arguments.sample, arguments.seed)
+    device, everything = arguments.device, proven.whole(answers, arguments.device)
+    if arguments.sample and not proven.fresh() and everything.holds():
+        print(f"{len(answers)} combinations were proven before, and nothing has changed since (.proofs).")
+        return
+    known = [each for each in answers if proven.combination(each, device).holds()]
+    known = known if arguments.sample and not proven.fresh() else []
+    begin = proofs.stamp()
     with tempfile.TemporaryDirectory(prefix="matrix-") as folder, bar() as shown:
         show = Shown(shown)
         session = Session(
@@ -43,11 +50,16 @@ def main() -> None:
             Path(folder),
             arguments.device,
             whole=not arguments.sample,
+            proven=frozenset(plan.named(each) for each in known),
             progress=show,
             tell=show.failure,
         )
         report = asyncio.run(session())
     say(report)
+    if arguments.sample and proofs.stamp() == begin:
+        failed = {failure.combination for failure in report.failures}
+        passed = [each for each in answers if plan.named(each) not in failed]
+        proven.keep(passed, None if failed else everything, device)
     if arguments.write and not (arguments.sample or arguments.only):
         PAGE.write_text(report.table(), encoding="utf-8")
         coverage.write()

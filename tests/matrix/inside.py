@@ -35,6 +35,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from tests.support.forkserver import FIRST
 from tests.support.readers import READERS
 from tests.support.whole import whole
 
@@ -44,6 +45,7 @@ Leaves = frozenset[tuple[str, str]]  # the values of a state, each with the name
 
 OTHER_SCALE = 1024.0  # of a gradient scaler; a new one begins with 65536
 PACKAGE = "my_project"
+PICTURES = "MATRIX_PICTURES"  # an environment variable
 MOVED = ("dirpath", "best_model_path", "last_model_path")  # tell where a run lies, not what it is
 RUN = "runs/default"
 SEARCH = "runs/search"
@@ -119,6 +121,11 @@ def remember_pictures(folder: Path) -> None:
         copy_or_make(folder, repr(like), path, lambda: render(figure, path, **options))
 
     Figure.savefig = savefig  # type: ignore[assignment, method-assign]
+
+
+def remember() -> None:
+    """What the programs do first that a search starts."""
+    remember_pictures(Path(os.environ[PICTURES]))
 
 
 def drawn_once(draw: Callable[..., None], folder: Path) -> Callable[..., None]:
@@ -353,7 +360,7 @@ def make_mlflow_store(path: Path) -> None:
     MlflowClient(f"sqlite:///{path}").search_experiments()
 
 
-def wrong_in_search(processes: int, python: Path, pictures: Path) -> str:
+def wrong_in_search(processes: int, pictures: Path) -> str:
     """Run `tune` for two trials, of which the second learns nothing; say what the study lacks."""
     remember_pictures(pictures)
     folder = Path(SEARCH)
@@ -363,8 +370,7 @@ def wrong_in_search(processes: int, python: Path, pictures: Path) -> str:
     made = optuna.create_study(storage=storage, study_name=study, direction="maximize")
     for rate in (1e-2, 1e-4):
         made.enqueue_trial({"optim.lr": rate})
-    sys.executable = str(python)
-    os.environ["PYTHONPATH"] = sys.path[0]
+    os.environ |= {"PYTHONPATH": sys.path[0], FIRST: "tests.matrix.inside:remember", PICTURES: str(pictures)}
     options = {"study": study, "trials": 2, "processes": processes, "pruner": "hyperband", "epochs": 2}
     options |= {
         "log_every": 1,
@@ -384,11 +390,10 @@ def wrong_in_search(processes: int, python: Path, pictures: Path) -> str:
     return "" if found == (1e-2, score) else f"best.yaml and the study say {found}, not {(1e-2, score)}"
 
 
-def wrong_in_service(predictions: list[Prediction], python: Path) -> str:
+def wrong_in_service(predictions: list[Prediction]) -> str:
     """Send the same images to the service of this project; say where it answers otherwise than `predict`."""
     module = importlib.import_module(f"{PACKAGE}.serving.service")
     ask = ask_app if hasattr(module, "build_app") else ask_server
-    sys.executable = str(python)
     answers = ask([[image] for image in some_images().tolist()] + [some_images().tolist()])
     wrong = []
     for number, expected in enumerate(predictions):

@@ -45,7 +45,6 @@ class Runner:
     pool: Pool
     programs: Programs
     root: Path  # of the catalogue and the templates
-    python: Path  # that is a fork of a process with all imports
     slow_disk_s: float
     num_gpus: int
     sampled: bool  # not the whole matrix
@@ -204,7 +203,7 @@ class Runner:
 
         async def run(folder: Path) -> None:
             shutil.copytree(exported, folder / RUN / "export")
-            await self.expect_nothing_wrong(inside.wrong_in_service, predictions, self.python, cwd=folder)
+            await self.expect_nothing_wrong(inside.wrong_in_service, predictions, cwd=folder)
 
         await self.use("serve", project, trained, files, run)
 
@@ -217,7 +216,7 @@ class Runner:
             if "mlflow" in str(project.answers["loggers"]):
                 await self.prepare_mlflow(folder / inside.SEARCH)
             processes = 1 if project.answers["strategy"] == "single" else 2
-            search = (inside.wrong_in_search, processes, self.python, self.pool.pictures)
+            search = (inside.wrong_in_search, processes, self.pool.pictures)
             await self.expect_nothing_wrong(*search, cwd=folder)
 
         await self.programs.once("tune", key_of(files), run)

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mlscaffold.catalogue import Answers
-from tests.matrix import check, cold, generate, inside, warm
+from tests.matrix import check, cold, generate, inside
 from tests.matrix.generate import Problems
 from tests.matrix.plan import catalogue_of, named, project_of, ruled_out
-from tests.matrix.pool import SERVER, STAGE, Pool
+from tests.matrix.pool import STAGE, Pool
 from tests.matrix.programs import Programs
 from tests.matrix.report import Failure, Report, Stage
 from tests.matrix.run import NotRunError, Runner, stages
@@ -38,6 +38,7 @@ class Session:
     device: str = "cpu"
     root: Path = ROOT
     whole: bool = True  # or a sample, without the cold set
+    proven: frozenset[str] = frozenset()  # combinations whose runs need not be repeated
     slow_disk_s: float = SLOW_DISK_S
     progress: Progress = lambda *_: None
     tell: Callable[[Failure], None] = lambda _: None  # of a failure at once: what follows may take long
@@ -59,6 +60,10 @@ class Session:
         self.report.seconds = time.monotonic() - begin
         return self.report
 
+    @property
+    def open(self) -> Named:
+        return [(name, project) for name, project in self.projects if name not in self.proven]
+
     @contextmanager
     def stage(self, name: str) -> Iterator[Stage]:
         row = Stage(name, len(self.projects))
@@ -66,8 +71,8 @@ class Session:
         begin, token = time.monotonic(), STAGE.set(name)
         yield row
         STAGE.reset(token)
-        row.seconds, used = time.monotonic() - begin, self.pool.used[name]
-        row.runs, row.cpu_seconds = used.forks, used.cpu_seconds
+        row.seconds = time.monotonic() - begin
+        row.runs, row.cpu_seconds = self.pool.used(name)
 
     def failed(self, stage: str, problems: Problems) -> None:
         failures = [Failure(stage, name, reason) for name, reason in problems.items()]
@@ -108,34 +113,27 @@ class Session:
             await self.share("check", jobs)
 
     async def run(self, num_gpus: int) -> None:
-        with warm_python(self.folder, self.pool.pictures) as python:
-            runner = Runner(
-                self.folder / "runs",
-                self.pool,
-                self.programs,
-                self.root,
-                python,
-                self.slow_disk_s,
-                num_gpus,
-                sampled=not self.whole,
-            )
-            await self.run_groups(runner)
+        runner = Runner(
+            self.folder / "runs",
+            self.pool,
+            self.programs,
+            self.root,
+            self.slow_disk_s,
+            num_gpus,
+            sampled=not self.whole,
+        )
+        await self.run_groups(runner)
 
     async def run_groups(self, runner: Runner) -> None:
-        for name, group in groups(self.projects).items() if self.whole else [("sample", self.projects)]:
+        for name, group in groups(self.projects).items() if self.whole else [("sample", self.open)]:
             before = Counter(self.programs.distinct)
-            started = len(warm.seconds_of(runner.python))
             with self.stage(f"run: {name}") as row:
                 if self.whole:
                     await self.time_training(name, runner, group)
                 await self.prove(row, runner, group)
-            for part, seconds in warm.seconds_of(runner.python)[started:]:
-                row.cpu_seconds += seconds
-                self.pool.used[part].cpu_seconds += seconds
             row.programs = (self.programs.distinct - before).total()
         for name, programs in self.programs.distinct.items():
-            used = self.pool.used[name]
-            self.report.parts.append((name, programs, used.forks, used.cpu_seconds))
+            self.report.parts.append((name, programs, *self.pool.used(name)))
 
     async def time_training(self, name: str, runner: Runner, group: Named) -> None:
         begin, before = time.monotonic(), self.programs.distinct["train"]
@@ -179,19 +177,6 @@ class Session:
         call = (cold.wrong_end, folder, inside.PACKAGE, number, processes)
         [wrong] = await self.pool(*call, cwd=folder)
         return [{named(project.answers): f"start {number}: {wrong}"} if wrong else {}]
-
-
-@contextmanager
-def warm_python(folder: Path, pictures: Path) -> Iterator[Path]:
-    """A program that stands for Python while its server runs."""
-    script = warm.write_script(folder)
-    server = SERVER.Process(target=warm.serve, args=(script, pictures))
-    server.start()
-    try:
-        yield script
-    finally:
-        server.kill()
-        server.join()
 
 
 def chunks(answers: Sequence[Answers]) -> list[list[Answers]]:

@@ -4,7 +4,6 @@ import os
 import secrets
 import signal
 import subprocess
-import sys
 import time
 import warnings
 from collections import Counter
@@ -18,8 +17,10 @@ from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock, JournalRedisBackend
 from optuna.trial import FrozenTrial, TrialState
 
+from tests.support import forks, proofs
+from tests.support.forks import PROC, left_behind
+from tests.support.forkserver import MARK
 from tests.support.projects import FRAMEWORKS, SOAK, Project, by_framework, rendered, times, write
-from tests.training.test_processes import MARK, PROC, left_behind
 
 pytestmark = pytest.mark.skipif(not PROC.is_dir(), reason="workers are looked up in /proc")
 
@@ -51,17 +52,18 @@ def run(cfg: Config, report: runs.Report = None) -> float:
 class Search:
     """A `tune` command that runs; all processes that it starts bear a mark."""
 
-    def __init__(self, project: Project, *arguments: str) -> None:
+    def __init__(self, project: Project, *arguments: str, cold: bool = False) -> None:
         self.project, self.mark = project, secrets.token_hex(8)
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", f"{project.package}.tune", *SHORT, *arguments],
-            cwd=project.folder,
-            env=project.settings | {MARK: self.mark},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            encoding="utf-8",
-        )
+        with proofs.apart():
+            self.process = subprocess.Popen(
+                [forks.python(cold=cold), "-m", f"{project.package}.tune", *SHORT, *arguments],
+                cwd=project.folder,
+                env=project.settings | {MARK: self.mark},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                encoding="utf-8",
+            )
 
     def end(self, code: int = 0) -> str:
         """Wait until it has ended as expected and left no process behind; return what it printed."""
@@ -164,6 +166,7 @@ def test_a_killed_worker_loses_no_trial(
     assert_each_ran_once(project, framework, url)
 
 
+@pytest.mark.cold
 @pytest.mark.parametrize("framework", ["ignite"])
 def test_a_killed_machine_loses_no_trial_of_those_who_share_the_storage(
     framework: str, tmp_path: Path, redis: str
@@ -171,7 +174,7 @@ def test_a_killed_machine_loses_no_trial_of_those_who_share_the_storage(
     """All that runs there is gone at once, so nobody is left to say so: its lease runs out."""
     project = new(tmp_path, framework)
     flags = f"--max_steps 8 --trials {TRIALS} --lease 5 --storage {redis}".split()
-    first = Search(project, *flags)
+    first = Search(project, *flags, cold=True)
     running(redis, "search", 0, first)
     second = Search(project, *flags)
     running(redis, "search", 2, second)

@@ -10,7 +10,6 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ import numpy as np
 import pytest
 
 from tests.support.projects import FRAMEWORKS, Project, by_framework, rendered, times, write
+from tests.support.proofs import once
 from tests.support.releases import ROOT
 from tests.support.services import Answer, Service, connect, free_port, serving
 
@@ -55,7 +55,7 @@ GetProject = Callable[[str, str], Project]
 def project(tmp_path_factory: pytest.TempPathFactory) -> GetProject:
     """A project of a framework with a service; its run in `runs/default` is exported."""
 
-    @cache
+    @once
     def make(framework: str, service: str) -> Project:
         folder = tmp_path_factory.mktemp(f"{framework}-{service}")
         answers = {"framework": framework, "serving": service, "monitoring": "prometheus"}
@@ -216,11 +216,12 @@ def test_a_slow_client_and_an_endless_body_hurt_nobody(fast: Project) -> None:
         assert live.memory() - before < 64 * 2**20
 
 
+@pytest.mark.cold
 @pytest.mark.soak
 def test_a_service_that_is_told_to_end_loses_no_request(fast: Project) -> None:
     content = body(np.zeros((4, 1, 8, 8), int).tolist())
     for _ in range(times(2, 100)):
-        with serving(fast, run_of(fast), "--drain_s", 0.5) as live:
+        with serving(fast, run_of(fast), "--drain_s", 0.5, cold=True) as live:
 
             async def scenario(live: Service = live) -> list[Answer]:
                 clients = asyncio.create_task(hammer(live.port, content, 16, lambda: False))
@@ -349,7 +350,9 @@ def test_memory_stays_flat(fast: Project) -> None:
 
 def test_a_service_without_a_model_says_what_to_do(fast: Project, tmp_path: Path) -> None:
     for options, told in (((), "Export it first"), (("--backend", "plain"), "Train first")):
-        done = fast.start("-m", "my_project.serve", "--run", tmp_path, "--port", str(free_port()), *options)
+        done = fast.start_fork(
+            "-m", "my_project.serve", "--run", tmp_path, "--port", str(free_port()), *options
+        )
         assert done.returncode == 1
         assert done.stderr.startswith("error: ")
         assert told in done.stderr

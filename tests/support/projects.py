@@ -1,5 +1,6 @@
 """Generated projects: which there are, what they hold, and how a test runs them with its own interpreter."""
 
+import json
 import os
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pytest
 
 from mlscaffold.catalogue import Answer, Answers, read
 from mlscaffold.render import render
-from tests.support import forks
+from tests.support import durations, forks, proofs
 from tests.support.releases import ROOT, clean_settings
 
 CATALOGUE = read(ROOT)
@@ -76,14 +77,25 @@ class Rendered:
         return " ".join(f"{name}={value}" for name, value in self.answers.items())
 
 
-@cache
 def offered() -> tuple[Rendered, ...]:
     """Every combination of answers that the catalogue offers, rendered."""
-    return tuple(rendered(answers) for answers in CATALOGUE.combinations())
+    proofs.note("projects")
+    return _offered()
+
+
+@cache
+def _offered() -> tuple[Rendered, ...]:
+    return tuple(_rendered(answers) for answers in CATALOGUE.combinations())
 
 
 def rendered(answers: Answers) -> Rendered:
-    files = {name: file.content.decode() for name, file in render(answers).items()}
+    proofs.note("project", json.dumps(answers, sort_keys=True))
+    return _rendered(answers)
+
+
+def _rendered(answers: Answers) -> Rendered:
+    with proofs.recording():  # of the templates, what comes out is all that is read
+        files = {name: file.content.decode() for name, file in render(answers).items()}
     return Rendered(dict(answers), files)
 
 
@@ -111,16 +123,18 @@ class Project:
         launcher = (
             ["-m", "torch.distributed.run", "--nproc-per-node", str(processes)] if processes > 1 else []
         )
-        return subprocess.run(
-            [sys.executable, *launcher, *arguments],
-            cwd=self.folder,
-            env={**self.settings, **settings},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            encoding="utf-8",
-            check=False,
-            timeout=timeout_s,
-        )
+        forks.expect_cold()
+        with durations.timed("projects started cold"), proofs.apart():
+            return subprocess.run(
+                [sys.executable, *launcher, *arguments],
+                cwd=self.folder,
+                env={**self.settings, **settings},
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                encoding="utf-8",
+                check=False,
+                timeout=timeout_s,
+            )
 
     def run(self, *arguments: str | Path, processes: int = 1) -> str:
         """Run Python as `start` does, expect success, and return what it prints to stdout."""
@@ -135,7 +149,8 @@ class Project:
     ) -> subprocess.CompletedProcess[str]:
         """As `start`, but in forks, as `run_fork`."""
         words = [str(argument) for argument in arguments]
-        return forks.run(words, self.folder, self.settings, processes, timeout_s)
+        with durations.timed("projects forked"):
+            return forks.run(words, self.folder, self.settings, processes, timeout_s)
 
     @staticmethod
     def _succeeded(done: subprocess.CompletedProcess[str]) -> str:
@@ -161,13 +176,14 @@ def write(project: Rendered, folder: Path) -> Path:
 def tool(*command: str | Path, cwd: Path, text: str | None = None) -> str:
     """Run a checker that is installed beside this interpreter; return what it objects to, or nothing."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    done = subprocess.run(
-        [sys.executable, "-m", *command],
-        cwd=cwd,
-        env=clean_settings() | {"PATH": path},
-        input=text or "",
-        capture_output=True,
-        encoding="utf-8",
-        check=False,
-    )
+    with durations.timed(str(command[0])), proofs.apart():
+        done = subprocess.run(
+            [sys.executable, "-m", *command],
+            cwd=cwd,
+            env=clean_settings() | {"PATH": path},
+            input=text or "",
+            capture_output=True,
+            encoding="utf-8",
+            check=False,
+        )
     return f"{done.stdout}{done.stderr}" if done.returncode else ""

@@ -85,11 +85,14 @@ def commit(folder: Path, message: str = "Change") -> None:
     git(folder, "commit", "--quiet", "--message", message)
 
 
-def copy_files(destination: Path) -> Path:
-    """Copy the files that git tracks or would track."""
+APART = ("docs/", "tests/", "benchmarks/", ".ci/")  # no release is made of them
+
+
+def copy_files(destination: Path, *, whole: bool = False) -> Path:
+    """Copy the files that git tracks or would track, but for those that releases are not made of."""
     listed = git(ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0")
     for name in filter(None, listed):
-        if (ROOT / name).is_file():
+        if (ROOT / name).is_file() and (whole or not name.startswith(APART)):
             (destination / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, destination / name)
     return destination

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import proofs
+
 BINARIES = max(Path("/usr/lib/postgresql").glob("*/bin"), default=Path("/none"))
 
 
@@ -23,7 +25,8 @@ def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         pytest.skip("redis-server is not installed; .ci/run does that")
     port, folder = free_port(), tmp_path_factory.mktemp("redis")
     options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
-    server = subprocess.Popen([program, *options], stdout=subprocess.DEVNULL)
+    with proofs.apart():
+        server = subprocess.Popen([program, *options], stdout=subprocess.DEVNULL)
     wait_for(port)
     yield f"redis://127.0.0.1:{port}"
     server.terminate()
@@ -42,7 +45,8 @@ def postgresql() -> Iterator[str]:
     def run(program: str, *arguments: str) -> None:
         command = [str(BINARIES / program), "--pgdata", str(folder / "data"), *arguments]
         prefix = ["runuser", "-u", user.pw_name, "--"] if os.geteuid() == 0 else []
-        subprocess.run([*prefix, *command], cwd=folder, check=True, stdout=subprocess.DEVNULL)
+        with proofs.apart():
+            subprocess.run([*prefix, *command], cwd=folder, check=True, stdout=subprocess.DEVNULL)
 
     run("initdb", "--auth", "trust", "--username", "search", "--no-sync")
     options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c fsync=off"

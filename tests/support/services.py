@@ -6,7 +6,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.support import durations, forks, proofs
 from tests.support.projects import Project
 
 GREETING = 300  # seconds that a service may take to start, on a machine that does much else
@@ -23,7 +23,7 @@ GREETING = 300  # seconds that a service may take to start, on a machine that do
 class Service:
     """A service that runs."""
 
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[bytes] | forks.Fork
     port: int
 
     def ask(self, path: str, body: bytes | None = None, **headers: str) -> tuple[int, Any]:
@@ -110,28 +110,43 @@ def free_port() -> int:
 
 
 @contextmanager
-def serving(project: Project, run: Path, *options: object, **settings: str) -> Iterator[Service]:
-    """Start the service of a project and wait until it is ready; kill it at the end if it still runs."""
+def serving(
+    project: Project, run: Path, *options: object, cold: bool = False, **settings: str
+) -> Iterator[Service]:
+    """Start the service of a project and wait until it is ready; kill it at the end if it still runs.
+
+    It is a fork, or `cold`: it has to import everything itself, as that of a user.
+    """
     port = free_port()
-    command = [sys.executable, "-m", f"{project.package}.serve", "--run", run, "--port", port, *options]
-    with (project.folder / "service.log").open("wb") as log:
-        process = subprocess.Popen(
-            list(map(str, command)),
+    arguments = ["-m", f"{project.package}.serve", "--run", run, "--port", port, *options]
+    service = Service(start(project, list(map(str, arguments)), project.settings | settings, cold), port)
+    try:
+        with durations.timed("services started"):
+            wait_until_ready(service)
+        yield service
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(service.process.pid, signal.SIGKILL)  # LitServe has processes of its own
+        service.process.wait()
+
+
+def start(
+    project: Project, arguments: list[str], settings: dict[str, str], cold: bool
+) -> subprocess.Popen[bytes] | forks.Fork:
+    path = project.folder / "service.log"
+    path.write_bytes(b"")
+    if not cold:
+        return forks.start(arguments, project.folder, settings, path, path)
+    with path.open("wb") as log, proofs.apart():
+        return subprocess.Popen(
+            [forks.python(cold=True), *arguments],
             cwd=project.folder,
-            env=project.settings | settings,
+            env=settings,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
             start_new_session=True,
         )
-    service = Service(process, port)
-    try:
-        wait_until_ready(service)
-        yield service
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)  # LitServe has processes of its own
-        process.wait()
 
 
 def wait_until_ready(service: Service) -> None:

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -21,6 +21,7 @@ import yaml
 
 from mlscaffold.catalogue import Answers
 from tests.support.projects import CATALOGUE, SOAK, Project, Rendered, by_framework, rendered, tool, write
+from tests.support.proofs import once
 from tests.support.releases import clean_settings, free_ports, uv
 
 SERVINGS = [str(value) for value in CATALOGUE["serving"].values]
@@ -29,7 +30,7 @@ SCRIPTS = Path(sys.executable).parent
 PROMETHEUS = shutil.which("prometheus")
 
 
-@cache
+@once
 def packed() -> list[Rendered]:
     """Every project whose images differ."""
     return [

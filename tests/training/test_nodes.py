@@ -3,11 +3,9 @@
 import os
 import socket
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +13,9 @@ import pytest
 from PIL import Image
 
 from tests.conftest import Say
+from tests.support import forks, proofs
 from tests.support.projects import FRAMEWORKS, PARALLEL, Project, by_framework, by_pair, rendered, write
+from tests.support.proofs import once
 
 SHORT = ["--max_steps", "4", "--log_every", "1", "--model.width", "8", "--num_threads", "1"]
 MOST_SECONDS = 300  # until two nodes have found each other, trained and ended
@@ -77,15 +77,16 @@ def start_node(project: Project, network: Network, node: int) -> subprocess.Pope
     torchrun = ["-m", "torch.distributed.run", "--nnodes", "2", "--node-rank", str(node)]
     torchrun += ["--nproc-per-node", "1"]
     torchrun += ["--master-addr", network.address, "--master-port", str(network.port)]
-    return subprocess.Popen(
-        [*network.prefixes[node], sys.executable, *torchrun, "-m", "my_project.train", *SHORT],
-        cwd=project.folder,
-        env={**project.settings, "GLOO_SOCKET_IFNAME": network.interfaces[node]},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        encoding="utf-8",
-    )
+    with proofs.apart():
+        return subprocess.Popen(
+            [*network.prefixes[node], forks.python(cold=True), *torchrun, "-m", "my_project.train", *SHORT],
+            cwd=project.folder,
+            env={**project.settings, "GLOO_SOCKET_IFNAME": network.interfaces[node]},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+        )
 
 
 def train_on_two_nodes(project: Project, network: Network) -> str:
@@ -100,6 +101,7 @@ def train_on_two_nodes(project: Project, network: Network) -> str:
     return (project.folder / "runs/default/metrics.csv").read_text()
 
 
+@pytest.mark.cold
 @by_pair(7)
 def test_two_nodes_train_the_model_that_two_processes_train(
     network: Network, framework: str, strategy: str, tmp_path: Path, say: Say
@@ -117,7 +119,7 @@ MakeProject = Callable[[str, str], Project]
 
 @pytest.fixture(scope="module")
 def projects(tmp_path_factory: pytest.TempPathFactory) -> MakeProject:
-    return cache(lambda framework, strategy: project_of(framework, strategy, tmp_path_factory.mktemp("p")))
+    return once(lambda framework, strategy: project_of(framework, strategy, tmp_path_factory.mktemp("p")))
 
 
 @pytest.fixture(scope="module")

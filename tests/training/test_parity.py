@@ -4,7 +4,6 @@ import csv
 import json
 import shlex
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ import torch
 from torch.utils._pytree import keystr, tree_flatten_with_path
 
 from tests.support.projects import FRAMEWORKS, PARALLEL, STRATEGIES, Project, by_framework, rendered, write
+from tests.support.proofs import once
 from tests.support.releases import ROOT
 
 DTYPES = {"fp32": "torch.float32", "bf16": "torch.bfloat16", "fp16": "torch.float16"}
@@ -55,7 +55,7 @@ FIRST, *OTHERS = FRAMEWORKS
 def short_runs(tmp_path_factory: pytest.TempPathFactory) -> ShortRuns:
     """Train the short runs of a framework and a strategy, once; return their folders by their names."""
 
-    @cache
+    @once
     def train(framework: str, strategy: str) -> dict[str, Path]:
         folder = tmp_path_factory.mktemp(f"{framework}-{strategy}")
         write(rendered({"framework": framework, "strategy": strategy}), folder)

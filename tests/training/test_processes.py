@@ -1,49 +1,25 @@
 """Several processes on one machine begin, train and end together, every time."""
 
-import os
 import secrets
-import signal
 import subprocess
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import Say
+from tests.support.forks import PROC, left_behind
+from tests.support.forkserver import MARK
 from tests.support.projects import FRAMEWORKS, Project, by_pair, rendered, times, write
 
 TIMES = times(2, 20)
 SHORT = ["--max_steps", "2", "--model.width", "8", "--num_threads", "1"]
 FILES = ["best.json", "best.pt", "config.yaml", "confusion.png", "curves.png", "metrics.csv"]
 CHECKPOINT = ["checkpoints/step-00000002.json", "checkpoints/step-00000002.pt"]
-MARK = "MLSCAFFOLD_TEST_RUN"  # an environment variable that all processes of a run have
-PROC = Path("/proc")
 
 
 def without_loggers(framework: str, strategy: str, folder: Path) -> Project:
     files = rendered({"framework": framework, "strategy": strategy, "loggers": []})
     return Project(write(files, folder), "my_project")
-
-
-def marked(mark: str) -> Iterator[int]:
-    """The processes, of whatever parent or session, that belong to a run."""
-    for folder in PROC.glob("[0-9]*"):
-        try:
-            if f"{MARK}={mark}".encode() in (folder / "environ").read_bytes():
-                yield int(folder.name)
-        except OSError:
-            pass  # it has ended, or is somebody else's
-
-
-def left_behind(mark: str, grace_s: float = 5) -> list[int]:
-    """Processes that still run a moment after their launcher has ended; they are killed."""
-    deadline = time.monotonic() + grace_s
-    while (left := list(marked(mark))) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    for process in left:
-        os.kill(process, signal.SIGKILL)
-    return left
 
 
 def wrong_with(project: Project, run: str, processes: int) -> str:
@@ -67,6 +43,7 @@ def wrong_with(project: Project, run: str, processes: int) -> str:
 
 
 @pytest.mark.skipif(not PROC.is_dir(), reason="what is left behind is looked up in /proc")
+@pytest.mark.cold
 @pytest.mark.soak
 @pytest.mark.timeout(150 * TIMES)
 @by_pair(6, 8)
@@ -77,6 +54,7 @@ def test_two_processes_end_cleanly_each_time(framework: str, strategy: str, tmp_
     assert not any(wrong), "\n\n".join(filter(None, wrong))
 
 
+@pytest.mark.cold
 @by_pair()
 def test_the_same_project_trains_in_one_process_without_a_launcher(
     framework: str, strategy: str, tmp_path: Path

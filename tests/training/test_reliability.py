@@ -4,13 +4,13 @@ import json
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import Say
+from tests.support import forks, proofs
 from tests.support.projects import STRATEGIES, Project, by_framework, rendered, times, write
 from tests.support.releases import ROOT
 
@@ -77,17 +77,22 @@ def test_a_run_that_goes_on_has_the_patience_of_its_own_settings(framework: str,
 
 
 def signalled(project: Project, out_dir: str, number: signal.Signals) -> int:
-    """Send a signal to a run that has trained a few steps; return what it ends with."""
-    command = [sys.executable, *RUN, "--out_dir", out_dir]
+    """Send a signal to a run that has trained a few steps; return what it ends with.
+
+    SIGTERM comes to one that was started as a user does, others come to forks.
+    """
+    python = forks.python(cold=number == signal.SIGTERM)
     metrics = project.folder / out_dir / "metrics.csv"
-    with subprocess.Popen(
-        command,
-        cwd=project.folder,
-        env=project.settings,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    ) as run:
+    with proofs.apart():
+        run = subprocess.Popen(
+            [python, *RUN, "--out_dir", out_dir],
+            cwd=project.folder,
+            env=project.settings,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+    with run:
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline and run.poll() is None:
             if metrics.exists() and metrics.read_text().count("train/loss") >= 3:
@@ -97,6 +102,7 @@ def signalled(project: Project, out_dir: str, number: signal.Signals) -> int:
         return run.wait(timeout=120)
 
 
+@pytest.mark.cold
 @by_framework(5)
 def test_a_signal_ends_a_run_saved_with_a_truthful_exit_code_and_it_goes_on_exactly(
     framework: str, tmp_path: Path

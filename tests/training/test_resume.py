@@ -5,12 +5,13 @@ import json
 import os
 import random
 import shutil
+import signal
 import subprocess
-import sys
+import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
 from itertools import count, cycle, islice
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,9 @@ import torch
 
 from mlscaffold.catalogue import Answers
 from tests.conftest import Say
+from tests.support import forks
 from tests.support.projects import SOAK, Project, by_framework, by_pair, rendered, times, write
+from tests.support.proofs import once
 from tests.support.releases import ROOT
 
 Harm = dict[str, str | float]
@@ -36,7 +39,7 @@ VARIANTS = [
     ["--optim.schedule", "plateau", "--data.num_workers", "2"],
     ["--optim.schedule", "cosine", "--precision", "bf16", "--optim.grad_clip", "0"],
 ]
-FORKED = ("-m", "tests.support.forked_runs", "my_project")
+MOST_S = 150  # of a run, on a busy machine
 LONGEST_S = 10  # from a signal to one process to the end of all
 
 
@@ -50,22 +53,52 @@ class Ended:
 
 @dataclass(frozen=True)
 class Forked:
-    """A project whose runs are forked from a process that has imported everything: see `forked_runs`."""
+    """A project whose runs are forks that come to harm: see `harmed_run`."""
 
     folder: Path
-    server: "subprocess.Popen[str]"
     ranks: int
+    holder: int = 0  # a process whose disks the runs see
 
     def train(self, run: str, settings: list[str], **harm: str | float) -> Ended:
-        """Train into a folder, or go on there."""
+        """Train into a folder, or go on there.
+
+        `harm` names the process, the `rank`, that gets a `signal`, and when: see `harmed_run`; or `after_s`.
+        """
         arguments = [*COMMON, *(ALONE if self.ranks == 1 else TOGETHER), *settings]
         arguments += ["--out_dir", f"runs/{run}", "--resume", "auto"]
-        job = {"arguments": arguments, "ranks": self.ranks, "log": "log.txt", "harm": harm}
-        assert self.server.stdin
-        assert self.server.stdout
-        self.server.stdin.write(json.dumps(job) + "\n")
-        self.server.stdin.flush()
-        return Ended(**json.loads(self.server.stdout.readline()))
+        with tempfile.TemporaryDirectory() as notes:
+            return self._train(arguments, harm, Path(notes, "came"))
+
+    def _train(self, arguments: list[str], harm: Mapping[str, str | float], came: Path) -> Ended:
+        store, environments = forks.rendezvous(self.ranks) if self.ranks > 1 else (None, [{}])
+        settings, log = Project(self.folder, "my_project").settings, self.folder / "log.txt"
+        running = []
+        for rank, own in enumerate(environments):
+            mine = {**harm, "came": str(came)} if rank == harm.get("rank") else {}
+            program = ("-m", "tests.support.harmed_run", "my_project")
+            job = json.dumps({**mine, "namespaces": self.holder})
+            running.append(forks.start((*program, job, *arguments), self.inside, settings | own, log, log))
+        if "after_s" in harm:
+            time.sleep(float(harm["after_s"]))
+            with suppress(ProcessLookupError):
+                os.kill(running[int(harm["rank"])].pid, getattr(signal, str(harm["signal"])))
+            came.touch()
+        codes = [self._code(fork) for fork in running]
+        del store  # they have ended
+        return Ended(codes, time.time() - came.stat().st_mtime if came.exists() else None)
+
+    @staticmethod
+    def _code(fork: forks.Fork) -> int | None:
+        try:
+            return fork.wait(MOST_S)
+        except TimeoutError:
+            fork.kill()
+            return None
+
+    @property
+    def inside(self) -> Path:
+        """The project's folder as its runs see it."""
+        return Path("/", *self.folder.parts[4:]) if self.holder else self.folder
 
     def go_on(self, run: str, settings: list[str]) -> None:
         """Train from the newest checkpoint to the end."""
@@ -107,35 +140,19 @@ GetForked = Callable[[str, str], Forked]
 
 
 @pytest.fixture(scope="module")
-def forked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GetForked]:
-    """A project of a framework and a strategy that is ready to train; it is started once."""
-    servers = []
+def forked(tmp_path_factory: pytest.TempPathFactory) -> GetForked:
+    """A project of a framework and a strategy."""
 
-    @cache
-    def start(framework: str, strategy: str) -> Forked:
+    @once
+    def make(framework: str, strategy: str) -> Forked:
         answers: Answers = {"framework": framework, "strategy": strategy, "loggers": []}
         folder = write(rendered(answers), tmp_path_factory.mktemp(f"{framework}-{strategy}"))
-        servers.append(serve(folder, sys.executable, *FORKED))
-        return Forked(folder, servers[-1], ranks=1 if strategy == "single" else 2)
+        return Forked(folder, ranks=1 if strategy == "single" else 2)
 
-    yield start
-    for server in servers:
-        server.communicate()  # its input ends, and so does it
+    return make
 
 
-def serve(folder: Path, *command: str | Path) -> "subprocess.Popen[str]":
-    settings = Project(folder, "my_project").settings
-    return subprocess.Popen(
-        command,
-        cwd=folder,
-        env=settings | {"PYTHONPATH": f"{settings['PYTHONPATH']}{os.pathsep}{ROOT}"},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        encoding="utf-8",
-    )
-
-
-@cache
+@once
 def whole(project: Forked, variant: int) -> dict[str, str]:
     """What a run ends with that nothing disturbs."""
     project.go_on(f"whole-{variant}", VARIANTS[variant])
@@ -272,14 +289,20 @@ def test_a_full_disk_loses_nothing_that_was_saved(framework: str, tmp_path: Path
     answers: Answers = {"framework": framework, "loggers": []}
     folder = write(rendered(answers), tmp_path)
     (folder / "runs").mkdir()
-    run = f"exec {sys.executable} {' '.join(FORKED)}"
-    script = f"mount -t tmpfs -o size=8m tmpfs runs && cd {folder} && {run}"
-    server = serve(folder, "unshare", "--map-root-user", "--mount", "bash", "-c", script)
-    project = Forked(Path(f"/proc/{server.pid}/root{folder}"), server, ranks=1)
-    try:
-        project.train("half", VARIANTS[0], where="step", at=30, signal="SIGUSR1", rank=0)
-    except ValueError:
-        pytest.skip("no file system of one's own here")
+    script = f"mount -t tmpfs -o size=8m tmpfs {folder}/runs && echo there && exec sleep 6000"
+    command = ("unshare", "--map-root-user", "--mount", "bash", "-c", script)
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout
+        if not holder.stdout.readline():
+            pytest.skip("no file system of one's own here")
+        try:
+            lose_nothing(Forked(Path(f"/proc/{holder.pid}/root{folder}"), 1, holder.pid), framework, say)
+        finally:
+            holder.kill()
+
+
+def lose_nothing(project: Forked, framework: str, say: Say) -> None:
+    project.train("half", VARIANTS[0], where="step", at=30, signal="SIGUSR1", rank=0)
     chance, number = random.Random(3), times(4, 20)
     size = (project.run("half") / "checkpoints/step-00000030.pt").stat().st_size
     for i in range(number):
@@ -296,7 +319,6 @@ def test_a_full_disk_loses_nothing_that_was_saved(framework: str, tmp_path: Path
         (project.folder / "runs/ballast").unlink()
         project.go_on(full.name, VARIANTS[0])
         check_end(project, full.name, 0, i)
-    server.communicate()
     say(f"R6 {framework}: the disk was full {number} times; what was saved before was there, and went on")
 
 

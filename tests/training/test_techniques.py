@@ -4,7 +4,6 @@ import csv
 import json
 import runpy
 from collections.abc import Callable
-from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from mlscaffold.catalogue import Answers
 from tests.support.projects import CATALOGUE, PARALLEL, Project, by_framework, rendered, write
+from tests.support.proofs import once
 from tests.support.releases import ROOT
 
 SCRIPT = ROOT / "tests/support/technique_runs.py"
@@ -29,7 +29,7 @@ Runs = Callable[..., Path]  # of a framework and a strategy
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
     """Train the runs of a framework and a strategy, once; return the folder that they lie in."""
 
-    @cache
+    @once
     def train(framework: str, strategy: str = "single") -> Path:
         folder = tmp_path_factory.mktemp(f"{framework}-{strategy}")
         write(rendered({"framework": framework, "strategy": strategy, "loggers": []}), folder)

@@ -1,6 +1,5 @@
 """What the server of forks imports once. It computes nothing: a child would wait for threads it has not."""
 
-import gc
 import importlib
 import importlib.metadata
 import io
@@ -87,5 +86,3 @@ for name in LATE.split():
         importlib.import_module(name)
 draw()
 parse()
-gc.collect()
-gc.freeze()  # what is here is neither looked through nor copied in a child

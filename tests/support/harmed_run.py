@@ -1,0 +1,83 @@
+"""Train, and come to harm on the way. A program for forks, no test:
+
+    python -m tests.support.harmed_run PACKAGE HARM [--group.name value ...]
+
+HARM is JSON: which `signal` this process gets at the `at`-th of its steps, saves or validation batches, as
+`where` says; `came` is a file that tells when it came. `namespaces` is a process whose disks this one sees.
+"""
+
+import ctypes
+import importlib
+import itertools
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim.optimizer import register_optimizer_step_post_hook
+
+
+def main() -> None:
+    package, harm, *arguments = sys.argv[1:]
+    wanted: dict[str, Any] = json.loads(harm)
+    if process := wanted.get("namespaces"):
+        enter(process)
+    torch.set_num_threads(1)
+    train = importlib.import_module(f"{package}.train")
+    if "where" in wanted:
+        prepare(**wanted)
+    sys.argv = ["train", *arguments]
+    train.main()
+
+
+def enter(process: int) -> None:
+    """See the file systems that another process has mounted for itself alone."""
+    folder, libc = Path.cwd(), ctypes.CDLL(None, use_errno=True)
+    spaces = [os.open(f"/proc/{process}/ns/{kind}", os.O_RDONLY) for kind in ("user", "mnt")]
+    for space in spaces:
+        if libc.setns(space, 0):
+            raise OSError(ctypes.get_errno(), "setns")
+        os.close(space)
+    os.chdir(folder)
+
+
+def prepare(where: str, at: int, came: str, **harm: Any) -> None:
+    """Let a signal come at a certain place, and note that it came."""
+    counter = itertools.count(1)
+
+    def come(*_: object) -> None:
+        if next(counter) == at:
+            Path(came).touch()
+            os.kill(os.getpid(), getattr(signal, harm["signal"]))
+
+    places: dict[str, Callable[[Callable[..., None]], object]] = {
+        "step": register_optimizer_step_post_hook,
+        "save": before_each_sync,
+        "validation": before_each_answer,
+    }
+    places[where](come)
+
+
+def before_each_sync(come: Callable[..., None]) -> None:
+    sync = os.fsync
+
+    def fsync(file: Any) -> None:
+        come()
+        sync(file)
+
+    os.fsync = fsync  # type: ignore[assignment]
+
+
+def before_each_answer(come: Callable[..., None]) -> None:
+    nn.modules.module.register_module_forward_hook(
+        lambda module, *_: come() if isinstance(module, nn.Linear) and not module.training else None
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,203 @@
+"""A proof is kept while nothing has changed that its test reads, and is not trusted when anything has."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.support.releases import clean_settings, copy_files
+
+TESTS = """
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.a_helper import answer
+from tests.support.projects import by_framework, offered, rendered
+from tests.support.proofs import once
+from tests.support.releases import ROOT
+
+
+@pytest.fixture(scope="module")
+def page() -> str:
+    return (ROOT / "docs/precision.md").read_text()
+
+
+@once
+def of_framework(framework: str) -> str:
+    return str(rendered({"framework": framework}).files)
+
+
+def test_a_page(page: str) -> None:
+    assert page
+
+
+def test_the_same_page(page: str) -> None:
+    assert page
+
+
+def test_a_folder() -> None:
+    assert list((ROOT / "docs/benchmarks").iterdir())
+
+
+def test_nothing() -> None:
+    assert answer
+
+
+@pytest.mark.parametrize("framework", ["lightning", "ignite"])
+@pytest.mark.parametrize("time", ["first", "second"])
+def test_a_project(framework: str, time: str) -> None:
+    assert of_framework(framework)
+
+
+def test_every_project() -> None:
+    assert offered()
+
+
+def test_the_tool() -> None:
+    subprocess.run([sys.executable, "-m", "mlscaffold", "--version"], check=True)
+
+
+def test_that_fails() -> None:
+    assert not answer
+"""
+PAGE = {"test_a_page", "test_the_same_page"}
+LIGHTNING = {"test_a_project[first-lightning]", "test_a_project[second-lightning]"}
+IGNITE = {"test_a_project[first-ignite]", "test_a_project[second-ignite]"}
+PASSING = {"test_a_folder", "test_nothing", "test_every_project", "test_the_tool", *PAGE, *LIGHTNING, *IGNITE}
+FAILING = {"test_that_fails"}
+
+Run = Callable[..., set[str]]
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of this repository with a few tests of its own."""
+    copy = copy_files(tmp_path_factory.mktemp("repository"), whole=True)
+    (copy / "tests/support/a_helper.py").write_text("answer = 42\n")
+    (copy / "tests/template/test_inputs.py").write_text(TESTS)
+    assert run(copy) == PASSING | FAILING
+    return copy
+
+
+def run(copy: Path, **settings: str) -> set[str]:
+    """Run its tests; return the names of those that were not left out."""
+    own = {name: value for name, value in clean_settings().items() if not name.startswith("MLSCAFFOLD_TEST")}
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:xdist", "-v", "tests/template/test_inputs.py"],
+        cwd=copy,
+        env=own | {"PYTHONPATH": f"{copy / 'src'}", "COLUMNS": "200"} | settings,
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+    )
+    assert done.returncode in (0, 1), done.stdout + done.stderr
+    lines = [line.split() for line in done.stdout.splitlines() if "::" in line and "%]" in line]
+    assert all((name.endswith("fails")) == (result == "FAILED") for name, result, *_ in lines), done.stdout
+    return {name.partition("::")[2] for name, *_ in lines}
+
+
+@contextmanager
+def changed(path: Path, old: str = "", new: str = "\n") -> Iterator[None]:
+    """Change a file for a while; without `old`, at its end."""
+    before = path.read_text() if path.exists() else None
+    text = before or ""
+    assert old in text
+    path.write_text(text.replace(old, new, 1) if old else text + new)
+    yield
+    path.unlink() if before is None else path.write_text(before)
+
+
+def test_what_has_passed_is_left_out_and_what_failed_is_not(repository: Path) -> None:
+    assert run(repository) == FAILING
+
+
+def test_fresh_runs_all(repository: Path) -> None:
+    assert run(repository, FRESH="1") == PASSING | FAILING
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "again"),
+    [
+        ("docs/precision.md", "", "\n", PAGE),
+        ("docs/serving.md", "", "\n", set()),
+        ("docs/benchmarks/new.md", "", "x", {"test_a_folder"}),
+        ("tests/support/a_helper.py", "42", "43", PASSING),
+        ("tests/template/test_inputs.py", "assert page", "assert  page", PASSING),
+        ("tests/support/endings.py", "", "\n", set()),
+        ("constraints.txt", "torch==", "torch ==", PASSING),
+        ("copier.yml", "", "\n# more\n", PASSING),
+        ("templates/ignite/engine.py", "The two engines", "Two engines", {"test_every_project", *IGNITE}),
+        ("src/mlscaffold/choose.py", "", "\n", set()),
+        ("pyproject.toml", "", "\n", set()),
+    ],
+)
+def test_a_change_runs_what_has_read_it(
+    repository: Path, name: str, old: str, new: str, again: set[str]
+) -> None:
+    of_tool = name.startswith(("templates/", "src/", "pyproject"))
+    with changed(repository / name, old, new):
+        assert run(repository) == again | FAILING | ({"test_the_tool"} if of_tool else set())
+    assert run(repository) == FAILING  # as before, so it was proven
+
+
+def test_another_machine_has_proven_nothing(repository: Path, tmp_path: Path) -> None:
+    program = tmp_path / "zsh"  # of another size
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    assert run(repository, PATH=f"{tmp_path}{os.pathsep}{os.environ['PATH']}") == PASSING | FAILING
+
+
+@pytest.mark.parametrize("harm", ["cut", "flipped", "emptied", "of another test"])
+def test_a_proof_that_is_damaged_is_not_trusted(repository: Path, harm: str) -> None:
+    proofs = sorted((repository / ".proofs").glob("*.json"), key=lambda path: path.read_text())
+    [victim] = [path for path in proofs if "test_a_folder" in path.read_text()][-1:]
+    content = victim.read_bytes()
+    [other] = [path for path in proofs if "test_nothing" in path.read_text()][-1:]
+    for path in proofs:  # there are several of one test, where its code has changed
+        if "test_a_folder" in path.read_text():
+            ours = path.read_bytes()
+            harmed = {"cut": ours[:-20], "emptied": b"", "of another test": other.read_bytes()}
+            path.write_bytes(harmed.get(harm, ours.replace(b'": "', b'": "0', 1)))
+    assert run(repository) == {"test_a_folder"} | FAILING
+    assert run(repository) == FAILING
+    assert content
+
+
+def test_nothing_is_kept_of_a_run_in_which_a_file_was_changed(repository: Path) -> None:
+    module = repository / "tests/template/test_inputs.py"
+    edits = "\n\ndef test_edits() -> None:\n    (ROOT / 'notes.txt').write_text('x')\n"
+    with changed(module, "", edits):
+        names = run(repository)
+        assert names == PASSING | FAILING | {"test_edits"}
+        (repository / "notes.txt").unlink()
+        assert run(repository) == {"test_edits"} | FAILING  # others had ended before it
+
+
+def test_a_test_that_no_signal_ends_is_named_with_its_stacks_and_others_run(repository: Path) -> None:
+    module = repository / "tests/template/test_hangs.py"
+    module.write_text(
+        "import signal, time\n\nimport pytest\n\n\n@pytest.mark.timeout(1)\ndef test_hangs() -> None:\n"
+        "    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())\n    time.sleep(1000)\n\n\n"
+        "@pytest.mark.parametrize('number', range(8))\ndef test_works(number: int) -> None:\n    pass\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-n", "2", "-v", str(module)],
+        cwd=repository,
+        env={n: v for n, v in clean_settings().items() if not n.startswith("MLSCAFFOLD_TEST")}
+        | {"PYTHONPATH": str(repository / "src")},
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+    )
+    module.unlink()
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "1 failed, 8 passed" in done.stdout
+    assert 'test_hangs.py", line 9 in test_hangs' in done.stdout + done.stderr
+    assert "crashed while running" in done.stdout
