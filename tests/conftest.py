@@ -3,7 +3,9 @@
 import faulthandler
 import os
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
+from typing import TextIO
 
 import pytest
 
@@ -20,7 +22,6 @@ Say = Callable[[str], None]
 ROOMS = ["training", "search", "matrix", "serving", "template", "tool", "support"]
 GRACE_S = 20  # from the timeout of a test until its process is ended
 SOAK_S = 24 * 3600  # of a test, where `make soak` switches timeouts off
-STDERR = os.dup(2)  # which pytest captures
 
 
 @pytest.fixture(scope="session")
@@ -85,7 +86,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     chosen = marker.args[0] if marker else item.config.getini("timeout") if given is None else given
     seconds = float(chosen) or SOAK_S
     os.environ[forks.COLD] = "yes" if item.get_closest_marker("cold") else "no"
-    faulthandler.dump_traceback_later(seconds + GRACE_S, exit=True, file=STDERR)
+    faulthandler.dump_traceback_later(seconds + GRACE_S, exit=True, file=stacks())
     try:
         return (yield)
     finally:
@@ -93,7 +94,17 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
         del os.environ[forks.COLD]
 
 
+@cache
+def stacks() -> TextIO:
+    """Where the stacks of this process are written when a test hangs."""
+    return (forks.share() / f"stacks-{os.getpid()}").open("w")
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for path in forks.share().glob("stacks-*"):
+        if found := path.read_text():
+            terminalreporter.section("stacks of a test that hung")
+            terminalreporter.write_line(found)
     reports = [report for reports in terminalreporter.stats.values() for report in reports]
     calls = (report for report in reports if getattr(report, "when", "") == "call")
     said = [value for report in calls for name, value in report.user_properties if name == "said"]

@@ -283,7 +283,7 @@ class Proof:
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
             inputs = content["inputs"]
-            if content["seal"] == self._seal(inputs):
+            if content == self._sealed(inputs):
                 return all(
                     HASHES[kind](name) == told for kind in inputs for name, told in inputs[kind].items()
                 )
@@ -292,15 +292,15 @@ class Proof:
         path.unlink(missing_ok=True)  # it is damaged
         return False
 
-    def _seal(self, inputs: Inputs) -> str:
-        return sha256(self.key, json.dumps(inputs, sort_keys=True))
+    def _sealed(self, inputs: Inputs) -> dict[str, object]:
+        seal = sha256(self.key, json.dumps(inputs, sort_keys=True))
+        return {"shows": self.name, "inputs": inputs, "seal": seal}
 
     def keep(self, inputs: set[Input], folder: Path) -> None:
         """Write it down, with hashes of what was read."""
         found = hashes(inputs | ({("tool", "")} if self.imports_tool else set()))
-        content = {"shows": self.name, "inputs": found, "seal": self._seal(found)}
         temporary = folder / f"{self.key}.{os.getpid()}"
-        temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
+        temporary.write_text(json.dumps(self._sealed(found), indent=1), encoding="utf-8")
         temporary.rename(folder / f"{self.key}-{sha256(found)[:16]}.json")
 
 
