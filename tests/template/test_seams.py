@@ -26,8 +26,8 @@ DASHBOARD = " ".join(
 # files of the package.
 SEAMS = {
     ("framework", "ignite"): "engine metrics parallel loggers checkpoint train",
-    ("strategy", "ddp"): "parallel processes check_world tests/training/test_processes.py",
-    ("strategy", "fsdp"): "parallel processes check_world sharding tests/training/test_processes.py",
+    ("strategy", "ddp"): "parallel processes check_world tests/test_processes.py",
+    ("strategy", "fsdp"): "parallel processes check_world sharding tests/test_processes.py",
     ("precision", "bf16"): "config",
     ("precision", "fp16"): "config",
     ("hpo", "optuna"): "grouping leases search_space study supervisor tune worker tests/test_tune.py",

@@ -54,7 +54,7 @@ def test_it_works_where_git_does_not_find_the_remote_helper(new: Environment, pr
 
 def test_a_rehearsal_touches_nothing_and_says_what_would_happen(new: Environment, project: Path) -> None:
     edit(project, "NOTES.md", "second", "mine")
-    edit(project, "tests/training/test_processes.py", '"""', '"""Mine. ')
+    edit(project, "tests/test_processes.py", '"""', '"""Mine. ')
     commit(project)
     before = files(project)
 
@@ -62,7 +62,7 @@ def test_a_rehearsal_touches_nothing_and_says_what_would_happen(new: Environment
     assert told["files"] == {".copier-answers.yml": "changed", "NOTES.md": "changed"}
     assert told["conflicts"] == ["NOTES.md"]
     told = json.loads(new.run("mlscaffold", "set", "strategy=single", "--dry-run", "--json", cwd=project))
-    assert told["dropped_edits"] == ["tests/training/test_processes.py"]
+    assert told["dropped_edits"] == ["tests/test_processes.py"]
     said = new.run("mlscaffold", "diff", "--set", "precision=bf16", cwd=project)
     assert '+    precision: Literal["fp32", "bf16", "fp16"] = "bf16"' in said
 
@@ -95,17 +95,17 @@ def test_an_edit_to_a_file_that_goes_is_kept_as_a_patch(
     new: Environment, project: Path, tmp_path: Path
 ) -> None:
     run("git", "clone", "--quiet", project, tmp_path / "clone", cwd=tmp_path)
-    edit(project, "tests/training/test_processes.py", '"""', '"""Mine. ')
+    edit(project, "tests/test_processes.py", '"""', '"""Mine. ')
     commit(project)
 
     said = new.run("mlscaffold", "set", "strategy=single", "--yes", cwd=project)
 
-    assert not (project / "tests/training/test_processes.py").exists()
+    assert not (project / "tests/test_processes.py").exists()
     git(tmp_path / "clone", "apply", str(project / "dropped-edits.patch"))
-    assert '"""Mine. ' in (tmp_path / "clone/tests/training/test_processes.py").read_text()
+    assert '"""Mine. ' in (tmp_path / "clone/tests/test_processes.py").read_text()
     [back] = [line.strip() for line in said.splitlines() if line.startswith("  git checkout")]
     run(*back.split(), cwd=project)
-    assert '"""Mine. ' in (project / "tests/training/test_processes.py").read_text()
+    assert '"""Mine. ' in (project / "tests/test_processes.py").read_text()
 
 
 def test_what_a_user_deleted_stays_deleted(new: Environment, project: Path) -> None:
@@ -264,11 +264,11 @@ def test_a_wrong_answer_is_refused_in_a_line(
 def test_a_file_that_git_does_not_know_is_never_overwritten(new: Environment, project: Path) -> None:
     new.run("mlscaffold", "set", "strategy=single", "--yes", cwd=project)
     commit(project)
-    (project / "tests/training/test_processes.py").write_text("mine")
+    (project / "tests/test_processes.py").write_text("mine")
     said = new.run("mlscaffold", "set", "strategy=ddp", "--yes", cwd=project, code=1)
-    assert "tests/training/test_processes.py: the template adds a file where git does not know yours" in said
-    assert (project / "tests/training/test_processes.py").read_text() == "mine"
-    assert git(project, "status", "--porcelain") == "?? tests/training/test_processes.py"
+    assert "tests/test_processes.py: the template adds a file where git does not know yours" in said
+    assert (project / "tests/test_processes.py").read_text() == "mine"
+    assert git(project, "status", "--porcelain") == "?? tests/test_processes.py"
 
 
 def test_an_update_never_goes_back(new: Environment, project: Path) -> None:
