@@ -1,5 +1,6 @@
 """Run the command line as a user does: another process, its own streams, with or without a terminal."""
 
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -84,6 +85,9 @@ def terminal(
         encoding="utf-8",
         dimensions=dimensions,
         timeout=60,
+        preexec_fn=lambda: signal.signal(
+            signal.SIGINT, signal.SIG_DFL
+        ),  # ignored by a shell's background jobs
     )
     child.logfile_read = StringIO()  # all that the terminal was sent
     child.dimensions = dimensions
