@@ -1,4 +1,7 @@
-"""Recommend Lightning, Ignite, or one of each, from what a project is like."""
+"""Recommend Lightning, Ignite, or one of each, from what a project is like.
+
+Only what a project of `mlscaffold new` has weighs: one model, one optimizer, and the same abilities in both.
+"""
 
 import json
 import shlex
@@ -9,9 +12,10 @@ from pathlib import Path
 from mlscaffold.answers import Given
 from mlscaffold.catalogue import Answer, Answers, Catalogue, Choice, Question
 from mlscaffold.flags import flag_name, flag_words
-from mlscaffold.terminal import can_ask
+from mlscaffold.terminal import can_ask, fold
 
 FRAMEWORKS = ("lightning", "ignite")
+TITLES = {"lightning": "PyTorch Lightning", "ignite": "PyTorch-Ignite", "both": "one of each"}
 
 
 @dataclass(frozen=True)
@@ -27,26 +31,19 @@ class Row:
 
 
 WEIGHTS: dict[tuple[str, str], list[Row]] = {
-    ("step", "What does a training step do?"): [
+    ("step", "Will you write the training step yourself?"): [
         Row("unsure", "Not known yet"),
         Row(
             "standard",
-            "One model, one loss, one optimizer",
+            "No: one model, one loss, one optimizer",
             lightning=2,
-            reason="Lightning brings clipping, accumulation and mixed precision for a standard step.",
-        ),
-        Row(
-            "alternating",
-            "Several models or optimizers take turns",
-            ignite=2,
-            reason="An Ignite step is a function that calls the optimizers in your order; in Lightning it is "
-            "manual optimization, without its clipping and accumulation.",
+            reason="The Trainer has the loop, accumulation and mixed precision around a step of a few lines.",
         ),
         Row(
             "own",
-            "Something of its own: loops in loops, a simulation in between",
-            ignite=3,
-            reason="Ignite engines run inside each other's handlers; Lightning 2 has one loop, its own.",
+            "Yes, from the batch to the optimizer",
+            ignite=2,
+            reason="The whole step, from the batch to the optimizer, is a function in engine.py.",
         ),
     ],
     ("code", "What is there already?"): [
@@ -96,8 +93,6 @@ WEIGHTS: dict[tuple[str, str], list[Row]] = {
         Row(
             "sharded",
             "On several, the model fits on none",
-            lightning=2,
-            reason="Lightning's Trainer carries sharded strategies; with Ignite sharding is code of yours.",
             brings={"strategy": "fsdp"},
         ),
     ],
@@ -151,14 +146,14 @@ def choose(catalogue: Catalogue, flags: Answers, *, as_json: bool, weights: bool
 
 
 def advise(catalogue: Catalogue, answers: Answers) -> Advice:
-    """Add up the weights; a tie goes to Lightning, and two kinds of parts to both."""
+    """Add up the weights; a tie goes to the default of `mlscaffold new`, and two kinds of parts to both."""
     rows = [row for (name, _), rows in WEIGHTS.items() for row in rows if row.value == answers[name]]
     scores = {name: sum(getattr(row, name) for row in rows) for name in FRAMEWORKS}
     reasons = {name: [row.reason for row in rows if getattr(row, name)] for name in FRAMEWORKS}
     reasons["both"] = [row.reason for row in rows if row.value == "both"]
-    if scores["lightning"] == scores["ignite"]:
-        reasons["lightning"].append("Where both suit a project, Lightning needs less code.")
-    take = "both" if reasons["both"] else max(FRAMEWORKS, key=lambda name: scores[name])
+    default = str(catalogue["framework"].default)
+    best = max(FRAMEWORKS, key=lambda name: (scores[name], name == default))
+    take = "both" if reasons["both"] else best
     brings = {name: value for row in rows for name, value in row.brings.items()}
     commands = [
         _command(catalogue, {"framework": name, "because": " ".join(reasons[name]), **brings})
@@ -170,7 +165,7 @@ def advise(catalogue: Catalogue, answers: Answers) -> Advice:
 def as_markdown() -> str:
     """Write the table of weights: what each answer adds for each framework, and why."""
     lines = [
-        "`mlscaffold choose` adds up what the answers weigh; where both weigh the same, it takes Lightning."
+        "`mlscaffold choose` adds up what the answers weigh; where both weigh the same, it names the default."
     ]
     for (name, text), rows in WEIGHTS.items():
         head = f"| `--{name}` | | Lightning | Ignite | Because |"
@@ -191,10 +186,22 @@ def _command(catalogue: Catalogue, wanted: Mapping[str, Answer]) -> str:
 
 
 def _print(advice: Advice) -> None:
-    titles = {"lightning": "PyTorch Lightning", "ignite": "PyTorch-Ignite", "both": "one of each"}
-    scores = ", ".join(f"{titles[name]} {score}" for name, score in advice.scores.items())
-    print(f"Take {titles[advice.take]} ({scores}).")
+    lightning, ignite = advice.scores.values()
+    scores = f"{TITLES['lightning']} {lightning}, {TITLES['ignite']} {ignite}"
+    verdict = f"Take {TITLES[advice.take]} ({scores})."
+    if lightning == ignite and advice.take != "both":
+        speaks = (
+            f"As much speaks for one as for the other ({scores})"
+            if lightning
+            else "Nothing speaks for either"
+        )
+        verdict = f"{speaks}. The default is {TITLES[advice.take]}."
+    print(fold(verdict))
     for name in sorted(advice.reasons, key=lambda name: name != advice.take):
         if advice.reasons[name]:
-            print(f"\nFor {titles[name]}:", *advice.reasons[name], sep="\n  - ")
+            print(
+                f"\nFor {TITLES[name]}:",
+                *(fold(text, "    ", "  - ") for text in advice.reasons[name]),
+                sep="\n",
+            )
     print("\nTo begin:", *advice.commands, sep="\n  ")

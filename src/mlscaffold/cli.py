@@ -4,14 +4,14 @@ import gc
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, cast
 
 import typer
 
 from mlscaffold import __version__
 from mlscaffold.catalogue import Answer, read
 from mlscaffold.choose import questions
-from mlscaffold.errors import MlscaffoldError, UsageError
+from mlscaffold.errors import STOPPED, MlscaffoldError, UsageError
 from mlscaffold.flags import with_flags
 from mlscaffold.source import template_root
 
@@ -26,6 +26,8 @@ Examples:
   mlscaffold new --answers other/.copier-answers.yml --dry-run
 """
 
+# What Typer raises for whatever it cannot read; of these classes it makes one alone public.
+WRONG_USAGE = cast("type[Exception]", typer.BadParameter.__base__)
 LONGEST = 1000  # characters of an error; some repeat what was typed
 
 UPDATE_EXAMPLES = """\b
@@ -259,11 +261,15 @@ def main() -> None:
     gc.disable()  # there is nothing to collect in a process this short, and looking takes a tenth of its time
     try:
         try:
-            build()()
+            code = build()(standalone_mode=False)
         finally:
             _flush()
     except MlscaffoldError as error:
         _fail(str(error), error.exit_code)
+    except WRONG_USAGE as error:
+        _refuse(error)
+    except KeyboardInterrupt:
+        code = STOPPED
     except Exception as error:
         if os.environ.get("MLSCAFFOLD_DEBUG"):
             raise
@@ -271,6 +277,22 @@ def main() -> None:
         _fail(f"{kind}: {error}. This should not happen; MLSCAFFOLD_DEBUG=1 shows where it does.", 1)
     finally:
         gc.freeze()  # nor has it at its end, where Python would look once more
+    if code == STOPPED:  # Typer makes it of Ctrl-C, too
+        if sys.stderr.isatty():
+            print(file=sys.stderr)  # the terminal has written ^C
+        _fail("Stopped.", code)
+    sys.exit(code)
+
+
+def _refuse(error: Any) -> None:
+    """Tell in one line what Typer could not read; no command is no usage either, and gets the help."""
+    if error.ctx and error.message == error.ctx.get_help():
+        print(error.message, file=sys.stderr)
+        sys.exit(error.exit_code)
+    wrong = error.message if (near := getattr(error, "possibilities", None)) else error.format_message()
+    remedies = [f"Did you mean {near[0]}?"] if near else []
+    remedies += [f"`{error.ctx.command_path} --help` lists what there is."] if error.ctx else []
+    _fail(" ".join([wrong if wrong.endswith((".", "?")) else f"{wrong}.", *remedies]), error.exit_code)
 
 
 def _flush() -> None:

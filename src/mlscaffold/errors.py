@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from reprlib import Repr
 
+STOPPED = 130  # how shells know that Ctrl-C ended a command
+
 
 class MlscaffoldError(Exception):
     """Something was refused or failed: what was given and what is wrong with it, then what to do."""
@@ -45,6 +47,8 @@ class ToolError(MlscaffoldError):
 
 class StoppedError(MlscaffoldError):
     """The user pressed Ctrl-C."""
+
+    exit_code = STOPPED
 
 
 def short(value: object) -> str:

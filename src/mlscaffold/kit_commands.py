@@ -2,13 +2,13 @@
 
 import ast
 import json
-import subprocess
 import sys
 import tempfile
 import tomllib
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from subprocess import DEVNULL, PIPE
 
 import yaml
 from packaging.version import InvalidVersion, Version
@@ -23,6 +23,7 @@ from mlscaffold.kits import Kit, find_kit, installed_kit, read_kit, released_nam
 from mlscaffold.render import File, render
 from mlscaffold.source import BUNDLE, releases
 from mlscaffold.templates import Templates
+from mlscaffold.terminal import run_to_the_end
 
 SKELETON = Path(__file__).with_name("skeleton")
 LEFTOVERS = ("{{", "{%", "{#")
@@ -166,9 +167,7 @@ def _train(kit: Kit, catalogue: Catalogue, answers: dict[str, Answer]) -> None:
         launcher = ["-m", "torch.distributed.run", "--nproc-per-node", "2"]
         command = [sys.executable, *(launcher if complete["strategy"] != "single" else []), *module]
         environment = _environment(project)
-        done = subprocess.run(
-            command, cwd=project, env=environment, capture_output=True, text=True, check=False
-        )
+        done = run_to_the_end(command, cwd=project, env=environment, stdout=DEVNULL, stderr=PIPE)
     if done.returncode:
         last = "\n".join(done.stderr.strip().splitlines()[-5:])
         raise KitError(f"{kit.name}: a project does not train, with {_told(answers)}:\n{last}")
@@ -178,7 +177,7 @@ def _environment(project: Path) -> dict[str, str]:
     import os
 
     own = {"PYTHONPATH": str(project / "src"), "OMP_NUM_THREADS": "1", "WANDB_MODE": "offline"}
-    return {**os.environ, **own}
+    return {**os.environ, **own, "TMPDIR": str(project.parent)}  # torchrun leaves folders when it is stopped
 
 
 def release(catalogue: Catalogue, folder: Path, version: str) -> None:

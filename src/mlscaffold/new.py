@@ -3,11 +3,10 @@
 import json
 import shlex
 import sys
-import textwrap
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from shutil import get_terminal_size
 from typing import TYPE_CHECKING
 
 from mlscaffold import environment, target
@@ -22,8 +21,6 @@ from mlscaffold.terminal import can_ask
 
 if TYPE_CHECKING:
     from mlscaffold.kits import Kit
-
-WIDTH = 100  # most characters of a line that lists files
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,9 +137,10 @@ def _report(made: Made, wish: Wish) -> None:
         _print_tree(made)
     else:
         print(f"Made {made.path}: {_total(made)}.")
-        print("\n".join(_overview(made.files)))
+        print("\n".join(_overview(made.files, f"src/{made.answers['package']}/")))
         print(f"To make it again: {made.command}")
-        print(f"\n{message(made.answers, shlex.quote(str(made.path)))}", end="")
+        steps = message(made.answers, shlex.quote(str(made.path)), uv=environment.has_uv())
+        print(f"\n{steps}", end="")
     if made.note:
         print(f"Note: {made.note}", file=sys.stderr)
 
@@ -176,25 +174,21 @@ def _print_tree(made: Made) -> None:
     print(f"\n{_total(made)}. Nothing was written.")
 
 
-def _overview(files: Iterable[str]) -> list[str]:
-    """List files by folder, a line or two for each: a tree that fits a screen."""
-    folders: dict[str, list[str]] = {}
-    for name in files:
-        folder, _, file = name.rpartition("/")
-        folders.setdefault(f"{folder}/" if folder else "./", []).append(file)
-    width = max(map(len, folders)) + 4
-    most = min(WIDTH, get_terminal_size((WIDTH, 0)).columns)
+def _overview(files: Iterable[str], package: str) -> list[str]:
+    """Count files, a line for each folder at the top; the package is one of these."""
+    notes = {
+        "./": "README.md says how to use it",
+        package: "data.py, model.py and objective.py are yours to change",
+    }
+    folders = Counter(
+        package if name.startswith(package) else f"{name.partition('/')[0]}/" if "/" in name else "./"
+        for name in files
+    )
+    width = max(map(len, folders))
     return [
-        line
+        f"  {folder:{width}}  {folders[folder]:2} file{'s' if folders[folder] > 1 else ' '}"
+        f"{'  ' + notes[folder] if folder in notes else ''}".rstrip()
         for folder in sorted(folders)
-        for line in textwrap.wrap(
-            "  ".join(folders[folder]),
-            most,
-            initial_indent=f"  {folder}".ljust(width),
-            subsequent_indent=" " * width,
-            break_long_words=False,
-            break_on_hyphens=False,
-        )
     ]
 
 

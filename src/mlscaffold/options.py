@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from mlscaffold.catalogue import Answer, Catalogue, Question, plain
 from mlscaffold.flags import flag_name
+from mlscaffold.terminal import fold
 
 
 def options(catalogue: Catalogue, *, as_json: bool, markdown: bool) -> None:
@@ -59,14 +60,17 @@ def _print_list(catalogue: Catalogue) -> None:
     for question in catalogue.questions:
         default = _default(catalogue, question)
         chosen = default if isinstance(default, list) else [default]
-        console.print(Text.assemble((flag_name(question), "bold cyan"), f"  {question.help}"))
+        name = flag_name(question)
+        line = fold(f"{name}  {question.help}", "    ", first="")
+        console.print(Text.assemble((name, "bold cyan"), line.removeprefix(name)))
         choices = [(plain(choice.value), choice.label, choice.value in chosen) for choice in question.choices]
         width = max((len(value) for value, _, _ in choices), default=0)
-        for value, label, is_default in choices or [(plain(default), "", True)]:
-            mark = Text("  (default)" if is_default else "", "dim")
-            console.print(Text.assemble(f"    {value:{width}}", f"  {label}" if label else "", mark))
+        for value, label, is_default in choices or [(plain(default) or "nothing", "", True)]:
+            text = f"{value:{width}}  {label}" if label else value
+            line = fold(f"{text}  (default)" if is_default else text, " " * (width + 6), "    ")
+            console.print(Text(line, "bold" if is_default else ""))
         for value, reason in _rules(catalogue, question):
-            console.print(Text(f"    {value}: {reason}", "yellow"))
+            console.print(Text(fold(f"{value}: {reason}", "      ", "    "), "yellow"))
 
 
 def _choices(catalogue: Catalogue, question: Question) -> str:

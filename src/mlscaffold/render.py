@@ -55,10 +55,10 @@ def render(
     return dict(sorted(files.items()))
 
 
-def message(answers: Answers, path: str) -> str:
-    """Render what our `copier.yml` tells the user of a new project at `path`: the next steps."""
+def message(answers: Answers, path: str, *, uv: bool = False) -> str:
+    """Render what our `copier.yml` tells of a new project at `path`: the next steps, by uv or pip."""
     catalogue = read(template_root())
-    context = {**catalogue.complete(answers), "_copier_conf": {"dst_path": path}}
+    context = {**catalogue.complete(answers), "_copier_conf": {"dst_path": path}, "uv": uv}
     return catalogue.evaluate(str(catalogue.settings.get("message_after_copy", "")), context)
 
 

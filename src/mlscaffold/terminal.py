@@ -1,9 +1,65 @@
 """What stands at the other end: a person at a terminal, or another program."""
 
 import os
+import signal
+import subprocess
 import sys
+import textwrap
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from shutil import get_terminal_size
+from typing import Any
+
+from mlscaffold.errors import MlscaffoldError, StoppedError
 
 
 def can_ask() -> bool:
     """Tell whether someone sits at a terminal that can move its cursor."""
     return sys.stdin.isatty() and sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def fold(text: str, indent: str = "", first: str | None = None, *, width: int | None = None) -> str:
+    """Break a text between words, to lines of the terminal that begin with `indent`, or with `first`.
+
+    Another program gets one line, which it can search.
+    """
+    begin = indent if first is None else first
+    if width is None and not sys.stdout.isatty():
+        return begin + text
+    most = max(1, get_terminal_size().columns if width is None else width)
+    return textwrap.fill(text, most, initial_indent=begin, subsequent_indent=indent, break_on_hyphens=False)
+
+
+def confirm(question: str) -> None:
+    """Ask a question whose answer is yes or no; raises `MlscaffoldError` for any answer but yes."""
+    try:
+        answer = input(f"{question} [y/N]: ")
+    except (KeyboardInterrupt, EOFError) as error:
+        print()
+        raise StoppedError("Stopped at a question. Nothing was changed.") from error
+    if answer.strip().lower() not in ("y", "yes"):
+        raise MlscaffoldError("Not confirmed. Nothing was changed.")
+
+
+def run_to_the_end(command: Sequence[str], **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run a program, with the options of `subprocess.Popen`; Ctrl-C waits until it has ended, too."""
+    with subprocess.Popen(command, text=True, **options) as child:
+        try:
+            out, err = child.communicate()
+        except KeyboardInterrupt:
+            child.terminate()
+            child.communicate()
+            raise
+        finally:
+            child.kill()  # where it has not ended yet, as after another Ctrl-C
+    return subprocess.CompletedProcess(command, child.returncode, out, err)
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Let nobody stop what is done here half-way: Ctrl-C is ignored, also by the programs that it runs."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

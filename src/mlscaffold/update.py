@@ -9,13 +9,12 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-import typer
-
 from mlscaffold.errors import ProjectError
 from mlscaffold.git import git, run_git
 from mlscaffold.merge import Store
 from mlscaffold.plan import Plan, plan_change, plan_update
 from mlscaffold.templates import Templates
+from mlscaffold.terminal import confirm, undisturbed
 
 PATCH = "dropped-edits.patch"
 
@@ -53,8 +52,9 @@ def _carry_out(plan: Plan, how: How) -> bool:
     if how.dry_run or not plan.files:
         return True
     if not how.yes and not how.as_json and sys.stdin.isatty() and sys.stdout.isatty():
-        typer.confirm("Apply this?", abort=True)
-    patch = apply(plan)
+        confirm("Apply this?")
+    with undisturbed():
+        patch = apply(plan)
     if not how.as_json:
         _tell(plan, patch)
     return not plan.conflicts

@@ -1,5 +1,6 @@
 """Run the command line as a user does: another process, its own streams, with or without a terminal."""
 
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -8,6 +9,7 @@ from io import StringIO
 from pathlib import Path
 
 import pexpect  # type: ignore[import-untyped]
+import pyte
 
 from tests.support.releases import clean_settings
 
@@ -64,19 +66,48 @@ def refused(*arguments: str | Path, cwd: Path, code: int, lines: int = 2) -> str
     return ran.err
 
 
-def terminal(*arguments: str, cwd: Path, **settings: str) -> pexpect.spawn:
-    """Start `mlscaffold` on a terminal of 120 columns."""
+def terminal(
+    *arguments: str,
+    cwd: Path,
+    dimensions: tuple[int, int] = (50, 120),
+    python: Path = Path(COMMAND[0]),
+    **settings: str,
+) -> pexpect.spawn:
+    """Start `mlscaffold` on a terminal, of 50 lines and 120 columns."""
     environment = (
         clean_settings() | {"TERM": "xterm", "NO_COLOR": "1", "PROMPT_TOOLKIT_NO_CPR": "1"} | settings
     )
     child = pexpect.spawn(
-        COMMAND[0],
+        str(python),
         [*COMMAND[1:], *arguments],
         cwd=str(cwd),
         env=environment,
         encoding="utf-8",
-        dimensions=(50, 120),
+        dimensions=dimensions,
         timeout=60,
+        preexec_fn=lambda: signal.signal(
+            signal.SIGINT, signal.SIG_DFL
+        ),  # ignored by a shell's background jobs
     )
     child.logfile_read = StringIO()  # all that the terminal was sent
+    child.dimensions = dimensions
     return child
+
+
+def screen(child: pexpect.spawn) -> list[str]:
+    """What a user sees who looks at the terminal now: its lines, down to the last that is not empty."""
+    lines, columns = child.dimensions
+    drawn = pyte.Screen(columns, lines)
+    pyte.Stream(drawn).feed(child.logfile_read.getvalue())
+    return "\n".join(line.rstrip() for line in drawn.display).rstrip().splitlines()
+
+
+def until(child: pexpect.spawn, *last: str) -> list[str]:
+    """Wait until the screen ends with these lines, and return all of it."""
+    patience = child.timeout
+    while (seen := screen(child))[-len(last) :] != list(last):
+        try:
+            child.expect(r".+", timeout=patience)  # whatever comes next
+        except (pexpect.TIMEOUT, pexpect.EOF):
+            raise AssertionError("\n".join(seen)) from None
+    return seen

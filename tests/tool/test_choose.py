@@ -4,22 +4,22 @@ import json
 import shlex
 from pathlib import Path
 
+import pexpect  # type: ignore[import-untyped]
 import pytest
 
 from mlscaffold.catalogue import read
-from mlscaffold.choose import WEIGHTS, advise, questions
-from tests.support.command import CTRL_C, DOWN, mlscaffold, refused, terminal
+from mlscaffold.choose import FRAMEWORKS, WEIGHTS, advise, questions
+from tests.support.command import CTRL_C, DOWN, mlscaffold, refused, screen, terminal
 from tests.support.projects import by_framework, rendered
 
 
 @pytest.mark.parametrize(
     ("flags", "take", "said"),
     [
-        ([], "PyTorch Lightning", "Where both suit a project"),
         (["--step", "standard", "--team", "many"], "PyTorch Lightning", "the same methods"),
-        (["--step", "own", "--team", "few"], "PyTorch-Ignite", "run inside each other's handlers"),
+        (["--step", "own", "--team", "few"], "PyTorch-Ignite", "is a function in engine.py"),
         (["--code", "loop"], "PyTorch-Ignite", "becomes an Ignite step as it is"),
-        (["--code", "lightning", "--step", "alternating"], "PyTorch Lightning", "For PyTorch-Ignite:"),
+        (["--code", "lightning", "--step", "own"], "PyTorch Lightning", "For PyTorch-Ignite:"),
         (["--parts", "both", "--step", "standard"], "one of each", "best.pt of one loads in the other"),
     ],
 )
@@ -30,6 +30,35 @@ def test_flags_answer_where_nobody_can_be_asked(
     assert (ran.code, ran.err) == (0, "")
     assert ran.out.startswith(f"Take {take} (PyTorch Lightning ")
     assert said in ran.out
+
+
+@pytest.mark.parametrize(
+    ("flags", "verdict", "because"),
+    [
+        ([], "Nothing speaks for either.", False),
+        (["--scale", "several"], "Nothing speaks for either.", False),
+        (
+            ["--code", "loop", "--step", "standard"],
+            "As much speaks for one as for the other (PyTorch Lightning 2, PyTorch-Ignite 2).",
+            True,
+        ),
+    ],
+)
+def test_where_neither_is_ahead_the_default_is_named(
+    tmp_path: Path, flags: list[str], verdict: str, because: bool
+) -> None:
+    said = mlscaffold("choose", *flags, cwd=tmp_path).out
+    assert said.startswith(f"{verdict} The default is PyTorch Lightning.\n")
+    assert ("--because" in said) == because
+
+
+def test_what_projects_of_both_frameworks_have_weighs_nothing(repository: Path) -> None:
+    answers = questions().resolve({})
+    for brings, scale in [(row.brings, row.value) for row in WEIGHTS["scale", "Where does it train?"]]:
+        advice = advise(read(repository), {**answers, "scale": scale})
+        made = [rendered({"framework": framework, **brings}).files for framework in FRAMEWORKS]
+        assert {name for files in made for name in files} == set(made[0]) == set(made[1])
+        assert advice.scores == {"lightning": 0, "ignite": 0}
 
 
 def test_the_recommended_commands_work(tmp_path: Path) -> None:
@@ -95,8 +124,21 @@ def test_on_a_terminal_it_asks_what_no_flag_said(tmp_path: Path) -> None:
     for question in ("Where does it train?", "parts of different kinds?"):
         child.expect_exact(question)
         child.send("\r")
-    child.expect_exact("Take PyTorch-Ignite (PyTorch Lightning 0, PyTorch-Ignite 6).")
+    child.expect_exact("Take PyTorch-Ignite (PyTorch Lightning 0, PyTorch-Ignite 5).")
     child = terminal("choose", cwd=tmp_path)
-    child.expect_exact("What does a training step do?")
+    child.expect_exact("Will you write the training step yourself?")
     child.send(CTRL_C)
     child.expect_exact("Stopped at a question.")
+    child.expect(pexpect.EOF)
+    child.close()
+    assert child.exitstatus == 130
+
+
+def test_on_a_terminal_reasons_are_folded_between_words(tmp_path: Path) -> None:
+    flags = [f"--{name}={rows[-1].value}" for (name, _), rows in WEIGHTS.items()]
+    child = terminal("choose", *flags, cwd=tmp_path, dimensions=(60, 60))
+    child.expect(pexpect.EOF)
+    advice = "\n".join(screen(child)).partition("\n\nTo begin:")[0]
+    reasons = " ".join(advice.split())
+    for rows in WEIGHTS.values():
+        assert rows[-1].reason in reasons

@@ -56,10 +56,52 @@ def test_the_version_is_that_of_the_package(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["nonsense"], ["new", "--nonsense"], ["options", "x"], ["new", "--yes=1"]]
+    ("arguments", "told"),
+    [
+        (["nonsense"], "No such command 'nonsense'. `mlscaffold --help` lists what there is."),
+        (
+            ["new", "--framwork", "ignite"],
+            "No such option: --framwork. Did you mean --framework? "
+            "`mlscaffold new --help` lists what there is.",
+        ),
+        (
+            ["options", "x"],
+            "Got unexpected extra argument(s) (x). `mlscaffold options --help` lists what there is.",
+        ),
+        (["new", "--yes=1"], "Option '--yes' does not take a value."),
+        (["kit", "show"], "Missing argument 'KIT'. `mlscaffold kit show --help` lists what there is."),
+    ],
 )
-def test_wrong_usage_is_told_and_exits_with_2(tmp_path: Path, arguments: list[str]) -> None:
-    assert "Error: " in refused(*arguments, cwd=tmp_path, code=2, lines=4)
+def test_wrong_usage_is_told_as_every_error_and_exits_with_2(
+    tmp_path: Path, arguments: list[str], told: str
+) -> None:
+    said = refused(*arguments, cwd=tmp_path, code=2, lines=1)
+    assert said.replace("`python -m mlscaffold", "`mlscaffold") == f"mlscaffold: {told}\n"
+
+
+@pytest.mark.parametrize(
+    ("file", "line", "said"),
+    [
+        ("cli.py", "import gc", ""),
+        ("render.py", "    files = {}", "mlscaffold: Stopped.\n"),
+        ("target.py", "        path.write_bytes(file.content)", "mlscaffold: Stopped.\n"),
+        ("git.py", "    return _commit(folder)", "mlscaffold: Stopped.\n"),
+    ],
+)
+def test_ctrl_c_ends_with_130_and_leaves_nothing_whenever_it_comes(
+    checkout: Path, tmp_path: Path, file: str, line: str, said: str
+) -> None:
+    """In a copy that sends itself the signal where it starts, renders, writes, or makes the repository."""
+    code = checkout / "src/mlscaffold" / file
+    indent = line[: -len(line.lstrip())]
+    signal = f"{indent}import signal as s; s.signal(2, s.default_int_handler); s.raise_signal(2)"
+    text = code.read_text(encoding="utf-8")
+    assert text.count(f"{line}\n") == 1
+    code.write_text(text.replace(line, f"{signal}\n{line}", 1), encoding="utf-8")
+    (tmp_path / "here").mkdir()
+    ran = mlscaffold("new", "a/digits", cwd=tmp_path / "here", PYTHONPATH=str(checkout / "src"))
+    assert (ran.code, ran.out, ran.err) == (130, "", said)
+    assert not list((tmp_path / "here").iterdir())
 
 
 @pytest.mark.parametrize(

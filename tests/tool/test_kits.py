@@ -7,11 +7,12 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pexpect  # type: ignore[import-untyped]
 import pytest
 import yaml
 
 from mlscaffold import __version__
-from tests.support.command import mlscaffold
+from tests.support.command import CTRL_C, mlscaffold, terminal
 from tests.support.releases import Environment, clean_settings, commit, git, run, uv
 
 ANSWERS_FILE = "{{ _copier_conf.answers_file }}.jinja"
@@ -353,3 +354,20 @@ def test_an_answers_file_from_a_stranger_starts_no_program(new: Environment, tmp
         git(project, "reset", "--quiet", "--hard", "HEAD~1")
     assert not [path for path in (*tmp_path.rglob("OWNED"), Path("OWNED")) if path.exists()]
     assert os.environ["PATH"]
+
+
+def test_ctrl_c_ends_the_proof_of_a_kit_with_130_and_leaves_nothing(kit: Path, tmp_path: Path) -> None:
+    edit(
+        kit / "kit.yml",
+        "locks:\n",
+        "locks:\n  strategy: single\n  hpo: none\n  serving: none\n  loggers: []\n",
+    )
+    (tmp_path / "temporary").mkdir()
+    child = terminal("kit", "check", str(kit), cwd=tmp_path, TMPDIR=str(tmp_path / "temporary"))
+    child.expect_exact("every file parses")
+    child.send(CTRL_C)  # while the first project trains
+    child.expect(pexpect.EOF)  # no program that it started has the terminal any more
+    child.close()
+    assert child.exitstatus == 130
+    assert child.before.splitlines()[-1].strip() == "mlscaffold: Stopped."
+    assert not list((tmp_path / "temporary").iterdir())

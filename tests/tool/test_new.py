@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -11,13 +12,16 @@ from pathlib import Path
 
 import pytest
 import yaml
+from uv import find_uv_bin
 
 from mlscaffold import __version__, target
 from mlscaffold.environment import train
 from mlscaffold.errors import TargetError, ToolError
+from mlscaffold.flags import flag_words
 from mlscaffold.render import render
 from tests.conftest import RenderProject
 from tests.support.command import mlscaffold, refused
+from tests.support.projects import CATALOGUE
 from tests.support.releases import git
 
 
@@ -69,25 +73,58 @@ def test_the_end_tells_how_to_make_the_project_again_and_that_does(tmp_path: Pat
     assert answers_of(tmp_path / "a")["description"] == description
 
 
-def test_the_end_lists_every_file_below_its_folder(tmp_path: Path) -> None:
-    said = mlscaffold("new", "digits", cwd=tmp_path).out
-    listed = said.partition("\n")[2].partition("To make it again")[0]
-    assert max(map(len, listed.splitlines())) <= 100
-    folder, found = "", set()
-    for line in listed.splitlines():
-        first, *rest = line.split("  ") if line[2] == " " else line[2:].split("  ")
-        folder = first or folder
-        found |= {f"{folder}{name.strip()}".removeprefix("./") for name in rest if name.strip()}
-    assert found == set(tree(tmp_path / "digits"))
+@pytest.mark.parametrize("everything", [False, True])
+def test_the_end_counts_all_files_and_fits_a_screen(tmp_path: Path, everything: bool) -> None:
+    last = [(question, question.values[-1]) for question in CATALOGUE.questions if len(question.values) > 1]
+    flags = [word for question, answer in last for word in flag_words(question, answer)] if everything else []
+    said = mlscaffold("new", "digits", *flags, cwd=tmp_path).out.splitlines()
+    assert sum(-(-max(len(line), 1) // 80) for line in said) < 24  # with the line of the command
+    counts = dict(re.findall(r"^  (\S+/) +(\d+) files?", "\n".join(said), re.MULTILINE))
+    files = list(tree(tmp_path / "digits"))
+    assert int(counts.pop("./")) == sum("/" not in name for name in files)
+    assert {folder: int(count) for folder, count in counts.items()} == {
+        folder: sum(name.startswith(folder) for name in files) for folder in counts
+    }
+    assert {name.partition("/")[0] for name in files if "/" in name} == {
+        name.split("/")[0] for name in counts
+    }
 
 
 @pytest.mark.parametrize(
-    ("flags", "train"), [([], "python -m"), (["--ddp"], "torchrun --nproc-per-node 2 -m")]
+    ("flags", "steps"),
+    [
+        (["--loggers=none"], ["python -m d.train"]),
+        (["--ddp"], ["torchrun --nproc-per-node 2 -m d.train", "tensorboard --logdir runs"]),
+        (
+            ["--loggers=mlflow", "--hpo=optuna", "--serving=litserve"],
+            [
+                "python -m d.train",
+                "mlflow ui --backend-store-uri sqlite:///runs/default/mlflow.db",
+                "python -m d.tune --trials 20",
+                "python -m d.export --run runs/default",
+                "python -m d.serve --run runs/default --port 8000",
+            ],
+        ),
+    ],
 )
-def test_the_next_steps_are_those_of_the_answers(tmp_path: Path, flags: list[str], train: str) -> None:
-    steps = mlscaffold("new", "my digits", "--project", "d", *flags, cwd=tmp_path).out.partition("Next:\n")[2]
-    assert steps.splitlines()[0] == "  cd 'my digits'"
-    assert f"  {train} d.train\n" in steps
+@pytest.mark.parametrize("uv", [False, True])
+def test_the_next_steps_are_those_of_the_answers(
+    tmp_path: Path, flags: list[str], steps: list[str], uv: bool
+) -> None:
+    path = "/usr/bin:/bin"
+    if uv:
+        (tmp_path / "bin").mkdir()
+        (tmp_path / "bin/uv").symlink_to(find_uv_bin())
+        path = f"{tmp_path / 'bin'}:{path}"
+    ran = mlscaffold("new", "my digits", "--project", "d", *flags, cwd=tmp_path, PATH=path)
+    found = [line.strip() for line in ran.out.partition("Next:\n")[2].splitlines()]
+    install = ["python -m venv .venv && . .venv/bin/activate", "pip install -e '.[dev]'"]
+    if uv:
+        install, steps = ["uv sync --extra dev"], [f"uv run {step}" for step in steps]
+    assert found == ["cd 'my digits'", *install, *steps]
+    readme = (tmp_path / "my digits/README.md").read_text()
+    for step in steps:
+        assert step.removeprefix("uv run ") in readme
 
 
 def test_an_existing_empty_folder_becomes_the_project_and_keeps_its_mode(tmp_path: Path) -> None:

@@ -3,10 +3,13 @@
 import json
 from pathlib import Path
 
+import pexpect  # type: ignore[import-untyped]
+
 from mlscaffold.catalogue import read
 from mlscaffold.flags import flag_name
 from mlscaffold.options import as_markdown
-from tests.support.command import mlscaffold
+from tests.support.command import mlscaffold, screen, terminal
+from tests.support.projects import CATALOGUE
 
 
 def test_the_list_names_every_option_choice_and_default(repository: Path, tmp_path: Path) -> None:
@@ -18,6 +21,17 @@ def test_the_list_names_every_option_choice_and_default(repository: Path, tmp_pa
         for choice in question.choices:
             assert any(choice.label in line for line in lines)
     assert "    lightning  PyTorch Lightning (the loop is given, you fill in the steps)  (default)" in lines
+
+
+def test_on_a_terminal_lines_are_folded_between_words(tmp_path: Path) -> None:
+    child = terminal("options", cwd=tmp_path, dimensions=(100, 60))
+    child.expect(pexpect.EOF)
+    assert len(screen(child)) > len(mlscaffold("options", cwd=tmp_path).out.splitlines())
+    said = " ".join(" ".join(screen(child)).split())
+    for question in CATALOGUE.questions:
+        assert question.help in said
+        for choice in question.choices:
+            assert choice.label in said
 
 
 def test_json_holds_what_a_program_needs(repository: Path, tmp_path: Path) -> None:

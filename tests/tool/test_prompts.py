@@ -1,10 +1,11 @@
 """Questions on a real terminal, answered with keys."""
 
 import re
+import signal
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pexpect  # type: ignore[import-untyped]
 import pytest
@@ -12,8 +13,9 @@ import yaml
 
 from mlscaffold.catalogue import read
 from mlscaffold.flags import flag_words
+from mlscaffold.prompts import KEYS
 from mlscaffold.render import ANSWERS_FILE
-from tests.support.command import CTRL_C, CTRL_U, DOWN, ESC, UP, terminal
+from tests.support.command import CTRL_C, CTRL_U, DOWN, ESC, UP, screen, terminal, until
 from tests.support.projects import CATALOGUE
 
 ENTER = "\r"
@@ -83,7 +85,7 @@ def test_esc_goes_back_and_the_answer_can_be_given_anew(tmp_path: Path) -> None:
     child.expect_exact("Which library runs the training loop?")
     child.send(ESC)
     child.expect_exact("What is the project called?")
-    child.expect_exact("(my-project)")
+    child.expect_exact("(wrong)")
     child.send("right" + ENTER)
     child.expect_exact("Which library runs the training loop?")
     child.send(DOWN + ENTER)
@@ -97,6 +99,132 @@ def test_esc_goes_back_and_the_answer_can_be_given_anew(tmp_path: Path) -> None:
     answers = stored(tmp_path / "right")
     assert (answers["package"], answers["framework"], answers["precision"]) == ("right", "ignite", "bf16")
     assert [path.name for path in tmp_path.iterdir()] == ["right"]
+
+
+def menu(text: str, first: str, second: str, at: int) -> list[str]:
+    """The lines of a question with two choices, the pointer at one of them."""
+    return [f"? {text} (Use arrow keys)", f" {'»  '[at]} {first}", f" {' » '[at]} {second}"]
+
+
+FRAMEWORK = (
+    "Which library runs the training loop?",
+    "PyTorch Lightning (the loop is given, you fill in the steps)",
+    "PyTorch-Ignite (you hold the engine, handlers attach to its events)",
+)
+CALLED = "? What is the project called?"
+
+
+def test_esc_keeps_answers_clears_their_lines_and_is_quiet_at_the_first_question(tmp_path: Path) -> None:
+    child = terminal("new", "--no-git", *asked("framework", "precision"), cwd=tmp_path)
+    assert until(child, f"{CALLED}  (my-project)") == [KEYS, f"{CALLED}  (my-project)"]
+    child.send(ESC)
+    child.send(ESC)
+    child.send("digits" + ENTER)
+    at_framework = until(child, *menu(*FRAMEWORK, at=0))
+    assert at_framework[:-3] == [KEYS, f"{CALLED} digits"]
+    child.send(DOWN + ENTER)
+    at_precision = until(child, "   float16 (mixed precision with a gradient scaler)")
+    child.send(ESC)
+    assert until(child, *menu(*FRAMEWORK, at=1))[:-3] == [KEYS, f"{CALLED} digits"]
+    child.send(ESC)
+    assert until(child, f"{CALLED}  (digits)") == [KEYS, f"{CALLED}  (digits)"]
+    child.send(ENTER)
+    assert until(child, *menu(*FRAMEWORK, at=1))[:-3] == [KEYS, f"{CALLED} digits"]
+    child.send(ENTER)
+    assert until(child, at_precision[-1]) == at_precision
+    child.send(ENTER)
+    make(child)
+    assert stored(tmp_path / "digits")["framework"] == "ignite"
+
+
+def test_esc_in_a_question_that_the_review_opened_goes_back_to_the_review(tmp_path: Path) -> None:
+    child = terminal("new", "digits", "--no-git", *asked("precision"), cwd=tmp_path)
+    child.expect_exact("Which number format")
+    child.send(ENTER)
+    review = until(child, "   ci           None")
+    child.send(DOWN * 4 + ENTER)
+    assert until(child, *menu(*FRAMEWORK, at=0)) == [KEYS, *menu(*FRAMEWORK, at=0)]
+    child.send(ESC)
+    assert until(child, review[-1]) == review
+    child.send(DOWN * 5 + ENTER)
+    child.expect_exact("How is one training run spread")
+    child.send(DOWN + ENTER)
+    changed = until(child, "   loggers      TensorBoard", *review[-5:])
+    assert set(changed) - set(review) == {"   strategy     DistributedDataParallel"}
+    child.send(ENTER)
+    assert end(child) == 0
+    assert stored(tmp_path / "digits")["strategy"] == "ddp"
+    assert screen(child)[:2] == [KEYS, "? Which number format do training steps compute in? float32"]
+
+
+def test_the_review_says_what_was_chosen_in_words_and_leaves_out_what_is_empty(tmp_path: Path) -> None:
+    flags = [*asked("precision", "loggers", "serving", "docker"), "--docker", "--serving=fastapi"]
+    child = terminal("new", "digits", "--dry-run", *flags, "--loggers=mlflow,wandb", cwd=tmp_path)
+    child.expect_exact("Which number format")
+    child.send(DOWN + ENTER)
+    rows = [line[3:].split(maxsplit=1) for line in until(child, "   ci           None")[4:]]
+    assert dict(rows) == {
+        "project": "digits",
+        "package": "digits",
+        "description": "Trains and evaluates an image classifier.",
+        "framework": "PyTorch Lightning",
+        "strategy": "One process, one device",
+        "precision": "bfloat16",
+        "loggers": "MLflow, Weights & Biases",
+        "hpo": "Nothing",
+        "serving": "As a service on FastAPI",
+        "monitoring": "Nowhere",
+        "docker": "Yes",
+        "ci": "None",
+    }
+
+
+def test_a_package_that_followed_a_new_name_and_cannot_stand_is_asked_for(tmp_path: Path) -> None:
+    child = terminal("new", "--no-git", *asked(), cwd=tmp_path)
+    child.expect_exact("What is the project called?")
+    child.send("digits" + ENTER)
+    child.expect_exact("Make this project?")
+    child.send(DOWN + ENTER)
+    child.expect_exact("What is the project called?")
+    child.send("2nd" + ENTER)
+    child.expect_exact("Under which name is it imported?")
+    child.send("second" + ENTER)
+    make(child)
+    assert stored(tmp_path / "2nd")["package"] == "second"
+
+
+@pytest.mark.parametrize("columns", [80, 48])
+def test_no_word_is_broken_on_a_narrow_terminal(tmp_path: Path, columns: int) -> None:
+    """A line that reaches the last column may go on in the next one, in the middle of a word."""
+    child = terminal("new", "--dry-run", cwd=tmp_path, dimensions=(24, columns))
+
+    def look(*texts: str) -> None:
+        for text in texts:
+            child.expect_exact(text)
+        assert [line for line in screen(child) if len(line) >= columns] == []
+
+    look("called?", "(my-project)")
+    child.send("torch" + ENTER)
+    look("torch-net.")
+    child.send(CTRL_U + "digits" + ENTER)
+    later = cast("list[str]", CATALOGUE.settings["asked_in_review"])
+    for question in CATALOGUE.questions[1:]:
+        if len(question.values) > 1 and question.name not in later:
+            look(question.help[:20], question.choices[-1].label.split()[-1])
+            child.send((DOWN * 2 if question.name == "serving" else "") + ENTER)
+    look("Make this project?", "ci ")
+    child.send(DOWN * 3 + ENTER)
+    look("What is it for", "classifier.)")
+
+
+@pytest.mark.parametrize("question", ["What is the project called?", "Which library"])
+def test_a_signal_ends_it_as_the_key_does(tmp_path: Path, question: str) -> None:
+    child = terminal("new", *asked("framework"), *(["digits"] if "library" in question else []), cwd=tmp_path)
+    child.expect_exact(question)
+    until(child, *(menu(*FRAMEWORK, at=0) if "library" in question else [f"{CALLED}  (my-project)"]))
+    child.kill(signal.SIGINT)
+    assert end(child) == 130
+    assert "Stopped at a question. Nothing was written." in child.before
 
 
 def test_the_review_shows_all_and_changes_what_is_chosen(tmp_path: Path) -> None:
@@ -169,7 +297,7 @@ COLOURS = re.compile(r"\x1b\[([0-9]+;)*(3[0-8]|4[0-8]|9[0-7])[;m]")
 def test_a_terminal_without_colours_or_with_ascii_only_can_be_asked(
     tmp_path: Path, settings: dict[str, str]
 ) -> None:
-    child = terminal("new", "--no-git", *asked("framework"), cwd=tmp_path, **settings)
+    child = terminal("new", "--no-git", *asked("framework"), cwd=tmp_path, **cast("dict[str, Any]", settings))
     for question in ("called?", "training loop?"):
         child.expect_exact(question)
         child.send(ENTER)
@@ -216,7 +344,7 @@ def test_a_bad_answer_gets_its_reason_at_once_and_another_try(tmp_path: Path, na
     child.send(CTRL_U + "digits" + ENTER)
     child.expect_exact("Which number format")
     child.send(CTRL_C)
-    assert end(child) == 1
+    assert end(child) == 130
 
 
 @pytest.mark.parametrize("flag", ["--framework=tf", "--project=torch", "--loggers=x"])
@@ -234,7 +362,7 @@ def test_ctrl_c_leaves_nothing(tmp_path: Path, questions: Iterator[str], steps: 
         child.send(ENTER)
     child.expect_exact(next(questions))
     child.send(CTRL_C)
-    assert end(child) == 1
+    assert end(child) == 130
     assert "Stopped at a question. Nothing was written." in child.before
     assert "Traceback" not in child.before
     assert not list(tmp_path.iterdir())
@@ -264,7 +392,7 @@ def test_a_closed_choice_is_shown_with_its_reason_and_stepped_over(ruled: Path, 
     child.expect_exact("Not with Ignite.")
     child.send(DOWN + ENTER)
     child.expect_exact("Make this project?")
-    child.expect_exact("last")
+    child.expect_exact("Last")
     child.send(ENTER)
     assert "not offered" not in child.read()
 

@@ -4,8 +4,10 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import pexpect  # type: ignore[import-untyped]
 import pytest
 
+from tests.support.command import CTRL_C, terminal
 from tests.support.releases import Environment, commit, git, run
 
 Change = Callable[[Path], None]
@@ -287,3 +289,25 @@ def test_a_project_that_follows_a_git_address_is_updated_from_there(
     old.run("mlscaffold", "update", "--yes", cwd=project)  # the package has 0.1.0 only
     assert "SECOND" in (project / "NOTES.md").read_text()
     assert address in (project / ".copier-answers.yml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("key", "code", "told"),
+    [
+        (CTRL_C, 130, "mlscaffold: Stopped at a question. Nothing was changed."),
+        ("n\r", 1, "mlscaffold: Not confirmed. Nothing was changed."),
+    ],
+)
+def test_what_is_not_confirmed_on_a_terminal_changes_nothing(
+    new: Environment, project: Path, key: str, code: int, told: str
+) -> None:
+    before = files(project)
+    child = terminal("update", cwd=project, python=new.python)
+    child.expect_exact("Apply this? [y/N]: ")
+    child.send(key)
+    child.expect(pexpect.EOF)
+    child.close()
+    assert child.exitstatus == code
+    assert child.before.splitlines()[-1] == told
+    assert files(project) == before
+    assert git(project, "status", "--porcelain") == ""
