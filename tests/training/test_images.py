@@ -216,7 +216,7 @@ def test_a_folder_that_cannot_be_trained_on_is_named_in_a_line(project: GetProje
         "empty": r"nothing: this folder has no images",
         "like": r"folder\.png: this image cannot be read .*directory",
         "code": r"names of folders are not in UTF-8: \['caf\\udce9'\]",
-        "valid": r"or train, val and test with such folders",
+        "valid": r"or train, val and test of such folders",
         "flat": r"flat/val: its folders have to be classes .* and are \[\]",
         "other": r"other/val: its folders have to be classes .* and are \['bird', 'cat'\]",
     }
@@ -308,3 +308,18 @@ def test_an_image_of_any_mode_gets_the_same_answer_of_predict_and_of_the_service
             assert abs(given["probability"] - expected["probability"]) <= 1e-5, line
         for path in [*refused, *disguised]:
             assert ask(path)[0] == 422, path
+
+
+@by_framework()
+def test_settings_in_another_encoding_are_named_in_a_line(
+    project: GetProject, tmp_path: Path, framework: str
+) -> None:
+    (tmp_path / "latin-1.yaml").write_bytes(b"seed: 1  # caf\xe9\n")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/config.yaml").write_bytes(b"out_dir: caf\xe9\n")
+    for arguments in (("train", "--config", "latin-1.yaml"), ("predict", "--run", "run", "0.png")):
+        given = [tmp_path / word if (tmp_path / word).exists() else word for word in arguments]
+        done = project(framework).start_fork("-m", f"my_project.{given[0]}", *given[1:])
+        assert done.returncode == 2, done.stderr
+        assert f"{' '.join(map(str, given[1:]))}: these settings are not in UTF-8 (" in done.stderr
+        assert done.stderr.count("\n") == 1

@@ -219,7 +219,7 @@ def _read_folder(root: Path, skip_bad: bool) -> tuple[dict[str, Split], list[str
         parts = {"train": root}
     classes = sorted(folder.name for folder in _list(parts.get("train", root), "*/"))
     if not {"train"} <= parts.keys() <= {"train", "val", "test"} or len(classes) < 2:
-        raise UserError(f"data.root={root}: give it a folder per class, or train, val and test with such folders.")
+        raise UserError(f"data.root={root}: give it a folder per class, or train, val and test of such folders.")
     if bad := [name for name in classes if name != name.encode(errors="replace").decode()]:
         raise UserError(f"data.root={root}: these names of folders are not in UTF-8: {bad}. Rename them.")
     return {name: _read_split(folder, classes, skip_bad) for name, folder in parts.items()}, classes, FOLDER_SHAPE
