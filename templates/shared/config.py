@@ -9,6 +9,7 @@ import argparse
 import json
 import logging
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
@@ -31,6 +32,7 @@ class UserError(Exception):
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
     root: Path | None = None  # a folder with a folder of images per class; without it, handwritten digits
+    skip_bad: bool = False  # leave images out that cannot be read, and say which and how many
     batch_size: PositiveInt = 64  # samples per process and step
     num_workers: NonNegativeInt = 0  # loader processes per training process; with 0, images that fit are kept on a GPU
 
@@ -112,7 +114,10 @@ def parse(verb: str, *, of_run: bool = False, **own: Mapping[str, Any]) -> tuple
     for name, options in own.items():
         parser.add_argument(name, **options)
     parser.add_class_arguments(Config, as_group=False)
-    args = parser.instantiate(parser.parse_args())
+    try:
+        args = parser.instantiate(parser.parse_args())
+    except UnicodeDecodeError as error:
+        parser.error(f"{' '.join(sys.argv[1:])}: these settings are not in UTF-8 ({error})")
     return Config(**{f.name: args[f.name] for f in fields(Config)}), args
 
 

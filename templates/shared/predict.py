@@ -44,22 +44,22 @@ def name_best(probabilities: NDArray[np.float32], classes: list[str]) -> list[di
     ]
 
 
-def read_inputs(names: list[str], shape: data.Shape) -> Iterator[tuple[str, Tensor]]:
-    """The name of every input, and the image as bytes [C, H, W]."""
+def read_inputs(names: list[str], shape: data.Shape, skip_bad: bool) -> Iterator[tuple[str, Tensor]]:
+    """The name of every input, and the image as bytes [C, H, W]; `skip_bad` is for those in folders."""
     for path in map(Path, names):
         if path.suffix == ".npy":
             yield from ((f"{path}[{i}]", image) for i, image in enumerate(_read_array(path, shape)))
+        elif path.is_dir():
+            yield from ((str(file), image) for file, image in data.load_folder(path, shape, skip_bad))
         else:
-            files = data.find_images(path) if path.is_dir() else [path]
-            yield from ((str(file), data.load_image(file, shape)) for file in files)
+            yield str(path), data.load_image(path, shape)
 
 
 def _read_array(path: Path, shape: data.Shape) -> Tensor:
-    """One or several images, as bytes or as numbers in 0..1."""
+    """One or several images, in numbers that `data.to_bytes` takes."""
     try:
-        array = np.load(path, allow_pickle=False)
-        return torch.from_numpy(array * (1 if array.dtype == np.uint8 else data.WHITE)).byte().reshape(-1, *shape)
-    except (OSError, ValueError, RuntimeError) as error:
+        return torch.from_numpy(data.to_bytes(np.load(path, allow_pickle=False))).reshape(-1, *shape)
+    except Exception as error:  # a file can fail in any of NumPy's ways
         raise UserError(f"{path}: an array of images {list(shape)} is needed ({error}).") from None
 
 
@@ -67,7 +67,7 @@ def main() -> None:
     with plain_errors():
         cfg, args = parse("predict", of_run=True, inputs={"nargs": "+", "help": "images, folders of them, .npy arrays"})
         predictor = Predictor(args.run, cfg)
-        for name, image in read_inputs(args.inputs, predictor.shape):
+        for name, image in read_inputs(args.inputs, predictor.shape, cfg.data.skip_bad):
             print(json.dumps({"input": name, **predictor(image.unsqueeze(0))[0]}))
 
 

@@ -1,3 +1,4 @@
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -14,6 +15,7 @@ from my_project.data import (
     TrainBatches,
     build_eval_loader,
     build_loaders,
+    load_image,
     load_images,
 )
 
@@ -78,10 +80,51 @@ def test_augmentation_is_the_same_in_any_worker_and_on_a_gpu():
         torch.testing.assert_close(ours[0].cpu(), theirs[0], rtol=0, atol=1e-5 if gpu else 0)
 
 
-def test_a_folder_of_images_per_class_is_read(folder):
+def test_a_folder_of_images_per_class_is_read_without_what_is_hidden_in_it(folder):
+    (folder / ".ipynb_checkpoints").mkdir()
+    (folder / "cat" / "._0.png").write_bytes(b"no image")
     images = load_images(DataConfig(root=folder))
     assert images.classes == ["cat", "dog"]
     assert images.shape == (3, 64, 64)
+
+
+def test_folders_train_and_val_are_splits_and_test_is_taken_out_of_train(folder):
+    for split in ("train", "val"):
+        shutil.copytree(folder, folder.parent / "splits" / split)
+    images = load_images(DataConfig(root=folder.parent / "splits"))
+    assert images.classes == ["cat", "dog"]
+    assert [len(images.train), len(images.val), len(images.test)] == [17, 20, 3]
+
+
+@pytest.mark.parametrize(
+    ("mode", "mean"), [("1", 128), ("L", 128), ("I;16", 128), ("F", 128), ("LA", 191), ("RGBA", 191), ("CMYK", 128)]
+)
+def test_an_image_of_any_mode_is_scaled_to_bytes_on_white(tmp_path, mode, mean):
+    half = np.zeros((8, 8), np.uint8)
+    half[:, 4:] = 255
+    image = Image.fromarray(half)
+    if mode in ("I;16", "F"):
+        image = Image.fromarray(half.astype("uint16") * 257 if mode == "I;16" else half.astype("float32") / 255)
+    elif mode.endswith("A"):  # as much of the black half as of the white one is transparent
+        image = Image.merge(mode, [image] * (len(mode) - 1) + [Image.fromarray(half.T)])
+    else:
+        image = image.convert("RGB").convert(mode)
+    image.save(tmp_path / "image.tif")
+    assert round(load_image(tmp_path / "image.tif", (3, 8, 8)).double().mean().item()) == mean
+
+
+def test_an_image_of_which_nothing_says_what_is_white_is_refused(tmp_path):
+    Image.fromarray(np.full((8, 8), 255, np.int32)).save(tmp_path / "image.tif")
+    with pytest.raises(UserError, match=r"image\.tif: this image cannot be read .*what is white"):
+        load_image(tmp_path / "image.tif", (3, 8, 8))
+
+
+def test_images_that_cannot_be_read_are_left_out_and_counted_if_asked_to(folder, caplog):
+    (folder / "dog" / "3.png").write_bytes(b"no image")
+    images = load_images(DataConfig(root=folder, skip_bad=True))
+    assert len(images.train) + len(images.val) + len(images.test) == 19
+    assert "1 of 10 images are left out" in caplog.text
+    assert "3.png" in caplog.text
 
 
 def test_a_folder_that_cannot_be_trained_on_is_named(folder):
