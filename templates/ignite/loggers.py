@@ -35,20 +35,22 @@ class TensorBoard(contextlib.AbstractContextManager["TensorBoard"]):
     """Event files in `tensorboard/`."""
 
     def __init__(self, cfg: Config) -> None:
+        from torch.utils.tensorboard import SummaryWriter  # Ignite's logger would take tensorboardX's, if there is one
+
         self.out_dir = cfg.out_dir
         steps = (int(row[0]) for row in runs.MetricsFile(cfg.out_dir).read())
         repeated = max(steps, default=0) + 1  # points from here on are shown once
-        self.logger = handlers.TensorboardLogger(log_dir=cfg.out_dir / "tensorboard", purge_step=repeated)
-        self.logger.writer.add_hparams(cfg.flat(), {}, run_name=".")
+        self.writer = SummaryWriter(cfg.out_dir / "tensorboard", purge_step=repeated)
+        self.writer.add_hparams(cfg.flat(), {}, run_name=".")
 
     def log_metrics(self, metrics: dict[str, float], step: int) -> None:
         for name, value in metrics.items():
-            self.logger.writer.add_scalar(name, value, step)
+            self.writer.add_scalar(name, value, step)
 
     def __exit__(self, *error: object) -> None:
         for name, picture in pictures.load_pictures(self.out_dir).items():
-            self.logger.writer.add_image(name, picture, dataformats="HWC")
-        self.logger.close()
+            self.writer.add_image(name, picture, dataformats="HWC")
+        self.writer.close()
 
 
 #: endif

@@ -56,9 +56,7 @@ def train(cfg: Config, report: runs.Report) -> float:
     goal = optim.total_steps(cfg, len(loaders[0]))
     if saved and (score := runs.finished_score(cfg, goal)) is not None:
         return score
-    runs.start(cfg, step)
-
-    with ExitStack() as stack:
+    with runs.start(cfg, step), ExitStack() as stack:
         if cfg.profile:
             stack.enter_context(speed.profiled(cfg))
         steps_per_epoch = optim.steps_per_epoch(cfg, len(loaders[0]))

@@ -59,8 +59,7 @@ def main() -> None:
         torch.manual_seed(cfg.seed)
         net = speed.prepare(Net(cfg.model, images.shape[0], len(images.classes)), cfg)
         parallel.pretend_group(args.size)
-        runs.start(cfg, step=0)
-        with redirect_stdout(StringIO()):
+        with runs.start(cfg, step=0), redirect_stdout(StringIO()):
             fit(Task(net, cfg, runs.Best(cfg, images), total_steps=1), loaders, [])
         samples = args.size * cfg.data.batch_size * cfg.optim.accumulate
         print(

@@ -11,13 +11,13 @@ import logging
 import re
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ContextDecorator, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn, cast
 
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import ArgumentParser, Namespace, dict_to_namespace
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 
 from .model import ModelConfig
@@ -77,9 +77,7 @@ class Config:
 
     def flat(self) -> dict[str, Any]:
         """The same by dotted name, such as `optim.lr`."""
-        tree = self.plain()
-        groups = {name: tree.pop(name) for name in list(tree) if isinstance(tree[name], dict)}
-        return tree | {f"{group}.{key}": value for group in groups for key, value in groups[group].items()}
+        return vars(dict_to_namespace(self.plain()).as_flat())
 
 
 UNKNOWN = r"arguments: --([^\s=]+)|Group '(\w+)' does not accept option '(\w+)'|Option '(\w+)' is not"
@@ -91,8 +89,7 @@ class Parser(ArgumentParser):
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         if unknown := re.search(UNKNOWN, message):
             name = ".".join(filter(None, unknown.groups()))
-            near = get_close_matches(name, Config().flat(), n=1, cutoff=0)
-            message = f"{name} is no setting; the nearest is {near[0]}"
+            message = f"{name} is no setting; the nearest is {get_close_matches(name, Config().flat(), 1, 0)[0]}"
         message = re.sub(r"1 validation error for \S+|\[type=[^]]+\]\s+For further information visit \S+", "", message)
         self.exit(2, f"{self.prog}: {' '.join(message.split())}. --help lists all settings.\n")
 
@@ -121,9 +118,18 @@ def parse(verb: str, *, of_run: bool = False, **own: Mapping[str, Any]) -> tuple
     return Config(**{f.name: args[f.name] for f in fields(Config)}), args
 
 
+class Forgiving(suppress, ContextDecorator):
+    """Makes a function that keeps some errors to itself."""
+
+
 @contextmanager
 def plain_errors() -> Iterator[None]:
-    """Show a user's mistake as one line and exit with 1; anything else keeps its traceback."""
+    """Show a user's mistake as one line and exit with 1; anything else keeps its traceback.
+
+    A pipe that nobody reads and a terminal that was closed end nothing: what is printed is lost.
+    """
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+        vars(stream).update(write=Forgiving(OSError)(stream.write), flush=Forgiving(OSError)(stream.flush))
     try:
         yield
     except UserError as error:

@@ -17,11 +17,6 @@ State = dict[str, Any]
 Migrations = dict[int, Callable[[State], State]]
 
 
-def _add_loss(state: State) -> State:
-    """Schema 1 had no loss since the last point of the curve."""
-    return state | {"train_loss": {"total": 0.0, "weight": 0.0}}
-
-
 def _fuse(state: State) -> State:
     """Up to schema 2 only float32 had a fused optimizer."""
     for group in _optimizer(state)["param_groups"]:
@@ -44,7 +39,8 @@ def _optimizer(state: State) -> Any:
     return state["optimizer"] if "optimizer" in state else state["optimizer_states"][0]
 
 
-CHECKPOINTS: Migrations = {1: _add_loss, 2: _fuse, 3: _move}
+NO_LOSS = {"train_loss": {"total": 0.0, "weight": 0.0}}  # since the last point of the curve, as in schema 1
+CHECKPOINTS: Migrations = {1: lambda state: state | NO_LOSS, 2: _fuse, 3: _move}
 WEIGHTS: Migrations = {}  # of best.pt: rename a parameter here when its module gets another name
 
 

@@ -3,10 +3,13 @@
 import json
 import math
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 import yaml
+from filelock import FileLock
 from torch import Tensor, nn
 
 from . import data, migrations, plots, processes, storage
@@ -28,18 +31,24 @@ def find_checkpoint(cfg: Config) -> Path | None:
     return None
 
 
-def start(cfg: Config, step: int) -> None:
-    """Make the run's folder and note the settings; drop what is later than `step`, where it starts."""
+def start(cfg: Config, step: int) -> AbstractContextManager[object]:
+    """Make the run's folder and note the settings; drop what is later than `step`, where it starts.
+
+    Until the context ends no other process can train there. The lock ends with its process, however that ends.
+    """
     processes.barrier()  # every process has looked at the folder before the first one writes to it
     if processes.rank() > 0:
-        return
+        return nullcontext()
     try:
         (cfg.out_dir / "checkpoints").mkdir(parents=True, exist_ok=True)
+        lock = FileLock(cfg.out_dir / ".lock", timeout=3).acquire()  # loaders of one that was killed need a moment
         storage.tidy(cfg.out_dir / "checkpoints", step)
         storage.save_text(cfg.out_dir / "config.yaml", yaml.safe_dump(cfg.plain(), sort_keys=False))
         MetricsFile(cfg.out_dir).cut(step)
-    except OSError as error:
-        raise UserError(f"out_dir={cfg.out_dir}: it cannot be written to ({error.strerror}).") from None
+    except OSError as error:  # one without a reason is the lock's
+        reason = error.strerror or "another run is at work there"
+        raise UserError(f"out_dir={cfg.out_dir}: it cannot be written to ({reason}). Give another one.") from None
+    return lock
 
 
 def finished_score(cfg: Config, goal: int) -> float | None:
@@ -120,8 +129,8 @@ class MetricsFile:
     def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
         """Append values that were reached with optimizer step `step`."""
         epoch = math.ceil(step / self.steps_per_epoch)
-        with self.path.open("a") as file:
-            file.writelines(f"{step},{epoch},{name},{value:.6g}\n" for name, value in metrics.items())
+        rows = "".join(f"{step},{epoch},{name},{value:.6g}\n" for name, value in metrics.items())
+        storage.insist(self.path, partial(storage.append, self.path, rows, self.path.stat().st_size))
 
     def read(self) -> list[list[str]]:
         """The rows below the header; a last one that was not written to its end is left out."""

@@ -1,14 +1,31 @@
 """What ends a run before its goal, with its state saved: a signal, which its exit code tells, or an error."""
 
+import atexit
+import multiprocessing
+import os
 import signal
+import sys
 import threading
+import traceback
+from types import FrameType
 from typing import Any, Self
+
+from torch.utils.data._utils import signal_handling
+from torch.utils.data.dataloader import _BaseDataLoaderIter
 
 from . import optim, processes
 from .config import LOG, Config, UserError
 
-# Exit codes; 75 asks a scheduler to start the run again, by a signal that Windows has not.
-SIGNALS = {getattr(signal, "SIGUSR1", signal.SIGTERM): 75, signal.SIGTERM: 143, signal.SIGINT: 130}
+# Exit codes; 75 asks a scheduler to start the run again. Windows has neither of the first two signals.
+HANGUP = getattr(signal, "SIGHUP", signal.SIGTERM)  # of a terminal that is closed
+SIGNALS = {getattr(signal, "SIGUSR1", signal.SIGTERM): 75, HANGUP: 129, signal.SIGTERM: 143, signal.SIGINT: 130}
+if signal.getsignal(HANGUP) is signal.SIG_IGN:  # as nohup wants it
+    del SIGNALS[HANGUP]
+
+PATIENCE_S = 5  # with a batch that does not come, once a signal has
+
+# Torch's handler would raise in the middle of a step when a loader process dies; a wait for its batch finds out too.
+signal_handling._SIGCHLD_handler_set = True
 
 
 class Stop:
@@ -30,13 +47,18 @@ class Stop:
         self.listen()
         return self
 
-    def __exit__(self, kind: object, *error: object) -> None:
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
         if kind in (None, SystemExit):  # else another process may be gone
             self.agreement.close()
+        if self.code and sys.platform != "win32":
+            signal.setitimer(signal.ITIMER_REAL, 0)
         if kind is SystemExit and processes.world_size() > 1:
             return  # torchrun sends SIGTERM to all others once one has ended; they end with their code too
         for number, handler in self.handlers.items():
             signal.signal(number, handler or signal.SIG_DFL)
+        if self.code and isinstance(error, Exception) and not isinstance(error, UserError):
+            LOG.warning("A signal ends this run: %s", error)
+            raise SystemExit(self.code) from None
 
     def listen(self) -> None:
         """Take the signals over. Only the main thread may; a run in another one leaves them alone."""
@@ -49,6 +71,9 @@ class Stop:
         self.code = SIGNALS[number]
         if number == signal.SIGINT:
             signal.signal(number, signal.SIG_DFL)  # a second Ctrl-C ends at once
+        if sys.platform != "win32":
+            signal.signal(signal.SIGALRM, give_up)
+            signal.setitimer(signal.ITIMER_REAL, PATIENCE_S, PATIENCE_S)
 
     def due(self, step: int) -> bool:
         """Whether to save and end after this step; after an epoch's last, its validation comes first."""
@@ -62,10 +87,10 @@ class Stop:
         """Whether an error leaves the state after this step to be saved.
 
         After an epoch's last step it is saved without that. Of several processes others may be gone, without
-        which a state is not whole.
+        which a state is not whole; nor is it in the middle of an update.
         """
-        foreseen = isinstance(error, UserError) or not isinstance(error, Exception)
-        return not foreseen and processes.world_size() == 1 and self.within_epoch(step)
+        alone = processes.world_size() == 1 and isinstance(error, Exception) and not isinstance(error, UserError)
+        return alone and self.within_epoch(step) and step + 1 not in self.guard.skipped
 
     def end(self) -> None:
         """End here if there is a reason to; the state is saved."""
@@ -79,7 +104,24 @@ class Stop:
             raise SystemExit(code)
 
 
-def ignore_signals(worker: int) -> None:
-    """Let a loader process end with the process that it works for, which signals also reach."""
+def give_up(number: int, frame: FrameType | None) -> None:
+    """End a wait for a batch that does not come; whatever else a signal finds comes to its end."""
+    if any(caller.f_code is _BaseDataLoaderIter.__next__.__code__ for caller, _ in traceback.walk_stack(frame)):
+        end_loaders()
+        raise TimeoutError("the next batch does not come")
+
+
+def begin_loader(worker: int) -> None:
+    """Let a loader process end with the process that it works for, and not by signals, which reach both."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
+    parent: Any = multiprocessing.parent_process()
+    threading.Thread(target=lambda: os._exit(parent.join() or 1), daemon=True).start()
+
+
+@atexit.register
+def end_loaders() -> None:
+    """Kill the loader processes: Python sends them SIGTERM in the end, and would wait for ever."""
+    for process in multiprocessing.active_children():
+        if process.daemon:
+            process.kill()

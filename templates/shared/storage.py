@@ -4,8 +4,8 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -17,26 +17,49 @@ from . import migrations
 from .config import LOG, UserError
 
 KEEP = 2  # newest checkpoints of a run: if the last one is damaged, there is another
+PAUSES_S = (1, 4, 16)  # before a save that failed is tried again
 FILES = "step-" + 8 * "[0-9]"  # by name, so that whatever else lies beside them is left alone
 
 
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary name to write to; it takes the place of `path` once all of it is on the disk."""
+def insist(path: Path, write: Callable[[], object]) -> None:
+    """Write a file; what fails is tried again, as often as there are `PAUSES_S`, and is then a `UserError`."""
+    for pause_s in (*PAUSES_S, 0):
+        try:
+            write()
+            break
+        except (OSError, RuntimeError) as error:  # torch's own writer raises the second
+            if not pause_s:
+                raise UserError(f"{path}: {error}. Make room, and go on with --resume auto.") from error
+            LOG.warning("%s: NOT SAVED (%s). The next try is in %d s.", path, error, pause_s)
+            time.sleep(pause_s)
+
+
+def append(path: Path, text: str, end: int) -> None:
+    """Write at the end of a file, also if a part of the text is there by now."""
+    with path.open("r+") as file:
+        file.seek(end)
+        file.write(text)
+
+
+def save(path: Path, write: Callable[[Path], object]) -> None:
+    """Let a function write to a temporary name, which takes the place of `path` once all of it is on the disk."""
     temporary = path.with_name(f"{path.name}.tmp")
-    try:
-        yield temporary
-        _sync(temporary)
-        temporary.replace(path)
-        if sys.platform != "win32":
-            _sync(path.parent)  # the name, too, has to outlive a power cut
-    finally:
-        temporary.unlink(missing_ok=True)
+
+    def replace() -> None:
+        try:
+            write(temporary)
+            _sync(temporary)
+            temporary.replace(path)
+            if sys.platform != "win32":
+                _sync(path.parent)  # the name, too, has to outlive a power cut
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    insist(path, replace)
 
 
 def save_text(path: Path, content: str) -> None:
-    with replacing(path) as temporary:
-        temporary.write_text(content)
+    save(path, lambda temporary: temporary.write_text(content))
 
 
 def save_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -44,23 +67,21 @@ def save_json(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def save_weights(path: Path, weights: Mapping[str, Tensor]) -> None:
-    with replacing(path) as temporary:
-        torch.save(weights, temporary)
+    save(path, lambda temporary: torch.save(weights, temporary))
 
 
 def save_checkpoint(path: Path, state: Mapping[str, Any], library: str) -> None:
     """Write `step-00000080.pt` and its manifest `step-00000080.json`; delete the oldest."""
     versions = {name: version(name) for name in ("torch", library)}
     manifest: dict[str, Any] = {"schema": migrations.SCHEMA, "step": _step(path), "versions": versions}
-    try:
-        with replacing(path) as temporary:
-            torch.save(state, temporary)
-            manifest["sha256"] = sha256(temporary)
-            save_json(path.with_suffix(".json"), manifest | {"seal": _seal(manifest)})
-    except (OSError, RuntimeError) as error:  # torch's own writer raises the second
-        raise UserError(f"{path}: {error}. Make room, and go on with --resume auto.") from error
-    finally:
-        tidy(path.parent)
+
+    def write(temporary: Path) -> None:
+        torch.save(state, temporary)
+        manifest["sha256"] = sha256(temporary)
+        save_json(path.with_suffix(".json"), manifest | {"seal": _seal(manifest)})
+
+    save(path, write)
+    tidy(path.parent)
 
 
 def tidy(folder: Path, last: int = sys.maxsize) -> None:
@@ -93,8 +114,6 @@ def damage(path: Path) -> str:
         if seal != (_seal(manifest) if manifest["schema"] > 1 else None):  # schema 1 had none
             return "its manifest has changed"
         return "" if manifest["sha256"] == sha256(path) else "its content has changed"
-    except FileNotFoundError as error:
-        return f"{Path(error.filename).name} is missing"
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return f"its manifest cannot be read ({error})"
 
@@ -120,8 +139,7 @@ def load_weights(net: nn.Module, weights: Mapping[str, Tensor], path: Path) -> N
     try:
         net.load_state_dict(weights)
     except RuntimeError as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{path}: this is another model. Give its --model settings. {reason}") from None
+        raise UserError(f"{path}: another model. Give its --model settings. {' '.join(str(error).split())}") from None
 
 
 def _step(path: Path) -> int:

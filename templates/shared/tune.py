@@ -25,7 +25,7 @@ from optuna.visualization.matplotlib import (
 from .config import UserError, plain_errors
 from .leases import Leases
 from .objective import MONITOR
-from .storage import replacing
+from .storage import save_text
 from .study import create_study, load_study, read_command
 from .supervisor import Supervisor
 
@@ -76,9 +76,8 @@ def write_results(study: optuna.Study, folder: Path) -> None:
     """`best.yaml`, and pictures of how the search went."""
     best = study.best_trial
     settings = best.user_attrs["config"] | {"out_dir": str(folder / "best"), "resume": "never"}
-    with replacing(folder / "best.yaml") as temporary:
-        about = f"# {MONITOR} {best.value}, trial {best.number} of {study.study_name}\n"
-        temporary.write_text(about + yaml.safe_dump(settings, sort_keys=False))
+    about = f"# {MONITOR} {best.value}, trial {best.number} of {study.study_name}\n"
+    save_text(folder / "best.yaml", about + yaml.safe_dump(settings, sort_keys=False))
     matplotlib.use("agg")
     for name, plot in PLOTS.items():
         with warnings.catch_warnings(), suppress(RuntimeError, ValueError):  # too few trials for a picture

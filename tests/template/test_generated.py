@@ -32,8 +32,8 @@ BEHIND = {
     "MLFlowLogger": "mlflow",
     "onnx": "onnxscript",
     "Request": "python-multipart",
+    "SummaryWriter": "tensorboard",
     "TensorBoardLogger": "tensorboard",
-    "TensorboardLogger": "tensorboard",
     "WandBLogger": "wandb",
     "WandbLogger": "wandb",
 }

@@ -109,7 +109,7 @@ def test_a_signal_ends_a_run_saved_with_a_truthful_exit_code_and_it_goes_on_exac
 ) -> None:
     project = without_loggers(framework, tmp_path)
     project.run_fork(*RUN, "--out_dir", "whole")
-    codes = {signal.SIGTERM: 143, signal.SIGINT: 130, signal.SIGUSR1: 75}
+    codes = {signal.SIGTERM: 143, signal.SIGINT: 130, signal.SIGUSR1: 75, signal.SIGHUP: 129}
     for number, code in codes.items():
         assert signalled(project, number.name, number) == code
         assert list((tmp_path / number.name / "checkpoints").glob("step-*.pt"))

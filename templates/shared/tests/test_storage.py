@@ -78,16 +78,18 @@ def test_a_run_without_a_whole_checkpoint_does_not_begin_anew_by_itself(folder):
         storage.newest_checkpoint(folder)
 
 
-def test_a_save_that_fails_leaves_the_checkpoints_before_it(folder, monkeypatch):
+def test_a_save_that_fails_is_tried_again_and_leaves_the_checkpoints_before_it(folder, monkeypatch, caplog):
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
 
     def fail(*args):
         raise OSError(28, "No space left on device")
 
+    monkeypatch.setattr(storage, "PAUSES_S", (0.01, 0.01))
     monkeypatch.setattr("os.fsync", fail)
     with pytest.raises(UserError, match=r"No space left on device.*--resume auto"):
         save(folder, 20)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert caplog.text.count("NOT SAVED") == 2
 
 
 def test_what_a_killed_save_left_is_gone_after_the_next(folder):

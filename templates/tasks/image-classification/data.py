@@ -200,7 +200,7 @@ def build_eval_loader(split: Split, cfg: Config) -> DataLoader[Batch]:
 
 def _build_loader(dataset: Dataset[Any], batches: Iterable[Any], cfg: Config) -> DataLoader[Batch]:
     options: Any = {"persistent_workers": True, "pin_memory": torch.cuda.is_available()} if cfg.data.num_workers else {}
-    options |= {"num_workers": cfg.data.num_workers, "worker_init_fn": signals.ignore_signals}
+    options |= {"num_workers": cfg.data.num_workers, "worker_init_fn": signals.begin_loader}
     return DataLoader(dataset, batch_size=None, sampler=batches, **options)  # an item is a batch already
 
 
