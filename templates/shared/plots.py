@@ -14,9 +14,8 @@ def draw_curves(rows: list[list[str]], path: Path) -> None:
     for name in dict.fromkeys(name for _, _, name, _ in rows if name != "lr"):
         points = [(int(step), float(value)) for step, _, given, value in rows if given == name]
         (losses if name.endswith("loss") else scores).plot(*zip(*points, strict=True), label=name)
-    losses.set(title="Loss", xlabel="optimizer step", yscale="log")
-    scores.set(title="Validation", xlabel="optimizer step")
-    for axes in (losses, scores):
+    for axes, title, scale in ((losses, "Loss", "log"), (scores, "Validation", "linear")):
+        axes.set(title=title, xlabel="optimizer step", yscale=scale)
         axes.grid(alpha=0.3)
         axes.legend()
     figure.savefig(path, dpi=120)
@@ -25,6 +24,6 @@ def draw_curves(rows: list[list[str]], path: Path) -> None:
 def draw_confusion(confusion: list[list[int]], classes: list[str], path: Path) -> None:
     """Draw counts of validation images by true and predicted class."""
     figure = Figure(figsize=(3 + 0.4 * len(classes),) * 2, layout="constrained")
-    display = ConfusionMatrixDisplay(np.array(confusion), display_labels=classes)
+    display = ConfusionMatrixDisplay(np.array(confusion), display_labels=[name.replace("$", r"\$") for name in classes])
     display.plot(ax=figure.subplots(), cmap="Blues", colorbar=False, xticks_rotation="vertical")
     figure.savefig(path, dpi=120)

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import PositiveInt, TypeAdapter
 from torch import Tensor
 
 from . import data, objective, storage
-from .config import Config, UserError, parse, plain_errors
+from .config import Config, checked, parse, plain_errors
 from .model import Net
 
 
@@ -22,13 +23,12 @@ class Predictor:
     """The best weights of a run; raises `UserError` where there are none, or those of another model."""
 
     def __init__(self, run: Path, cfg: Config) -> None:
-        if not (path := run / "best.pt").exists():
-            raise UserError(f"run={run}: it holds no best.pt. Train first, or name a run with --run.")
-        best, weights = storage.load_best(run)
-        self.classes: list[str] = best["classes"]
-        self.shape: data.Shape = tuple(best["shape"])
-        self.net = Net(cfg.model, self.shape[0], len(self.classes)).eval()
-        storage.load_weights(self.net, weights, path)
+        with checked(f"run={run}: best.pt or best.json", "Train first, or name a run with --run."):
+            best, weights = storage.load_best(run)
+            self.classes = TypeAdapter(list[str]).validate_python(best["classes"])
+            self.shape = TypeAdapter(tuple[PositiveInt, PositiveInt, PositiveInt]).validate_python(best["shape"])
+            self.net = Net(cfg.model, self.shape[0], len(self.classes)).eval()
+            storage.load_weights(self.net, weights, run / "best.pt")
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> list[dict[str, Any]]:
@@ -56,11 +56,9 @@ def read_inputs(names: list[str], shape: data.Shape) -> Iterator[tuple[str, Tens
 
 def _read_array(path: Path, shape: data.Shape) -> Tensor:
     """One or several images, as bytes or as numbers in 0..1."""
-    try:
+    with checked(path, f"An array of images {list(shape)} is needed."):
         array = np.load(path, allow_pickle=False)
         return torch.from_numpy(array * (1 if array.dtype == np.uint8 else data.WHITE)).byte().reshape(-1, *shape)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise UserError(f"{path}: an array of images {list(shape)} is needed ({error}).") from None
 
 
 def main() -> None:

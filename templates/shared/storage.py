@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from . import migrations
-from .config import LOG, UserError
+from .config import LOG, UserError, checked
 
 KEEP = 2  # newest checkpoints of a run: if the last one is damaged, there is another
 FILES = "step-" + 8 * "[0-9]"  # by name, so that whatever else lies beside them is left alone
@@ -53,12 +53,10 @@ def save_checkpoint(path: Path, state: Mapping[str, Any], library: str) -> None:
     versions = {name: version(name) for name in ("torch", library)}
     manifest: dict[str, Any] = {"schema": migrations.SCHEMA, "step": _step(path), "versions": versions}
     try:
-        with replacing(path) as temporary:
+        with checked(path, "Make room, and go on with --resume auto."), replacing(path) as temporary:
             torch.save(state, temporary)
             manifest["sha256"] = sha256(temporary)
             save_json(path.with_suffix(".json"), manifest | {"seal": _seal(manifest)})
-    except (OSError, RuntimeError) as error:  # torch's own writer raises the second
-        raise UserError(f"{path}: {error}. Make room, and go on with --resume auto.") from error
     finally:
         tidy(path.parent)
 
@@ -88,24 +86,22 @@ def damage(path: Path) -> str:
     try:
         manifest = json.loads(path.with_suffix(".json").read_text())
         seal = manifest.pop("seal", None)
-        if manifest["step"] != _step(path):
-            return f"its manifest is that of step {manifest['step']}"
-        if seal != (_seal(manifest) if manifest["schema"] > 1 else None):  # schema 1 had none
-            return "its manifest has changed"
+        # Schema 1 had no seal.
+        if (manifest["step"], seal) != (_step(path), _seal(manifest) if manifest["schema"] > 1 else None):
+            return "its manifest has changed, or is another's"
         return "" if manifest["sha256"] == sha256(path) else "its content has changed"
-    except FileNotFoundError as error:
-        return f"{Path(error.filename).name} is missing"
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        return f"its manifest cannot be read ({error})"
+    except Exception as error:  # whatever somebody wrote there
+        return f"its manifest cannot be read ({error!r})"
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
     """Read a checkpoint, also one of an earlier version; raises `UserError` if it is not as it was saved."""
     if wrong := damage(path):
-        raise UserError(f"{path}: this checkpoint is damaged: {wrong}. Give another one, or --resume auto.")
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    schema = json.loads(path.with_suffix(".json").read_text())["schema"]
-    return migrations.migrate(state, schema, migrations.CHECKPOINTS, path)
+        raise UserError(f"{path}: this checkpoint is damaged: {wrong}. Give never, auto, or another one.")
+    with checked(path):
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        schema = json.loads(path.with_suffix(".json").read_text())["schema"]
+        return migrations.migrate(state, schema, migrations.CHECKPOINTS, path)
 
 
 def load_best(run: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -117,11 +113,8 @@ def load_best(run: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def load_weights(net: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:
     """Put weights into the network, or say in a `UserError` why those in `path` do not fit."""
-    try:
+    with checked(path, "If this is another model, give its --model settings."):
         net.load_state_dict(weights)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{path}: this is another model. Give its --model settings. {reason}") from None
 
 
 def _step(path: Path) -> int:
