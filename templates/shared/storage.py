@@ -88,7 +88,7 @@ def damage(path: Path) -> str:
         seal = manifest.pop("seal", None)
         # Schema 1 had no seal.
         if (manifest["step"], seal) != (_step(path), _seal(manifest) if manifest["schema"] > 1 else None):
-            return "its manifest has changed, or is another's"
+            return f"its manifest has changed, or is that of step {manifest['step']}"
         return "" if manifest["sha256"] == sha256(path) else "its content has changed"
     except Exception as error:  # whatever somebody wrote there
         return f"its manifest cannot be read ({error!r})"

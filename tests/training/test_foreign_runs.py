@@ -1,4 +1,4 @@
-"""A run that somebody else made is data: nothing of it is run, it leads nowhere else, and what is wrong is told."""
+"""A run that somebody else made is data: nothing of it is run, it leads nowhere else, and faults are told."""
 
 import hashlib
 import io
