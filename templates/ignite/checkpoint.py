@@ -7,7 +7,7 @@ from ignite import distributed as idist
 from ignite.engine import Engine, Events
 
 from . import engine, signals, storage
-from .config import Config, UserError
+from .config import Config, UserError, checked
 from .model import Net
 
 
@@ -41,8 +41,9 @@ def attach_checkpoints(trainer: Engine, state: dict[str, Any], cfg: Config, stop
 
 def load_state(path: Path, net: Net) -> dict[str, Any]:
     """Read a checkpoint of this network; raises `UserError` if it is of another, or of another framework."""
-    state = storage.load_checkpoint(path)
-    if "trainer" not in state:
-        raise UserError(f"{path}: Ignite did not save this. Give a new run another --out_dir.")
-    storage.load_weights(net, state["model"], path)
-    return state
+    with checked(path):
+        state = storage.load_checkpoint(path)
+        if "trainer" not in state:
+            raise UserError(f"{path}: Ignite did not save this. Give a new run another --out_dir.")
+        storage.load_weights(net, state["model"], path)
+        return state | {"step": int(state["trainer"]["step"])}

@@ -15,7 +15,7 @@ from ignite.handlers import Checkpoint, EarlyStopping
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from . import checkpoint, data, engine, loggers, objective, optim, parallel, processes, runs, signals, speed
-from .config import Config, parse, plain_errors
+from .config import Config, checked, parse, plain_errors
 from .model import Net
 
 
@@ -43,7 +43,7 @@ def train(cfg: Config, report: runs.Report) -> float:
 
     path = runs.find_checkpoint(cfg)
     saved = checkpoint.load_state(path, net) if path else None
-    step = saved["trainer"]["step"] if saved else 0
+    step = saved["step"] if saved else 0
     loaders = data.build_loaders(images, cfg, step)
     goal = optim.total_steps(cfg, len(loaders[0]))
     if saved and (score := runs.finished_score(cfg, goal)) is not None:
@@ -85,7 +85,8 @@ def fit(task: engine.Task, loaders: data.Loaders, sinks: list[runs.Sink], saved:
         state |= {"model": task.net, "optimizer": task.optimizer, "schedule": task.schedule, "scaler": task.scaler}
         checkpoint.attach_checkpoints(trainer, state, cfg, stop)
         if saved:
-            Checkpoint.load_objects(state, saved)
+            with checked(f"resume={cfg.resume}"):
+                Checkpoint.load_objects(state, saved)
         trainer.run(train_loader, max_epochs=cfg.epochs)
         stop.end()
 

@@ -7,7 +7,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.plugins.io import CheckpointIO
 
 from . import signals, storage
-from .config import UserError
+from .config import UserError, checked
 from .model import Net
 
 
@@ -33,10 +33,10 @@ class SaveState(pl.Callback):
 
     def __init__(self, stop: signals.Stop, folder: Path) -> None:
         self.stop, self.folder = stop, folder
-        self.complete = True  # whether the last batch completed an optimizer step
+        self.complete = False  # whether the last batch completed an optimizer step, or all is as it was saved
 
     def on_train_start(self, trainer: pl.Trainer, task: Any) -> None:
-        self.stop.guard = task.guard
+        self.stop.guard, self.complete = task.guard, True
         self.stop.listen()  # again, as Lightning has its own handlers by now
 
     def on_train_batch_end(self, trainer: pl.Trainer, task: Any, *args: Any) -> None:
@@ -59,9 +59,10 @@ class SaveState(pl.Callback):
 
 def load_step(path: Path, net: Net) -> int:
     """The optimizer step a checkpoint of this network ends with; raises `UserError` if it is of another."""
-    state = storage.load_checkpoint(path)
-    if "pytorch-lightning_version" not in state:
-        raise UserError(f"{path}: Lightning did not save this. Give a new run another --out_dir.")
-    weights = {name[4:]: value for name, value in state["state_dict"].items() if name.startswith("net.")}
-    storage.load_weights(net, weights, path)
-    return int(state["global_step"])
+    with checked(path):
+        state = storage.load_checkpoint(path)
+        if "pytorch-lightning_version" not in state:
+            raise UserError(f"{path}: Lightning did not save this. Give a new run another --out_dir.")
+        weights = {name[4:]: value for name, value in state["state_dict"].items() if name.startswith("net.")}
+        storage.load_weights(net, weights, path)
+        return int(state["global_step"])

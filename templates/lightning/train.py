@@ -17,7 +17,7 @@ import torch
 from pytorch_lightning import callbacks
 
 from . import checkpoint, data, engine, loggers, objective, optim, parallel, processes, runs, signals, speed
-from .config import Config, parse, plain_errors
+from .config import Config, checked, parse, plain_errors
 from .model import Net
 
 
@@ -82,7 +82,8 @@ def fit(task: engine.Task, loaders: data.Loaders, sinks: list[runs.Sink], saved:
             enable_checkpointing=False,  # `SaveState` does that
             enable_model_summary=False,
         )
-        trainer.fit(task, *loaders, ckpt_path=saved)
+        with checked(f"resume={cfg.resume}", begun=lambda: not saved or hasattr(stop, "guard")):
+            trainer.fit(task, *loaders, ckpt_path=saved)
         stop.end()
 
 

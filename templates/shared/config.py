@@ -10,15 +10,16 @@ import json
 import logging
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ContextDecorator, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn, cast
 
+import yaml
 from jsonargparse import ArgumentParser, Namespace, dict_to_namespace
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, TypeAdapter
 
 from .model import ModelConfig
 
@@ -103,19 +104,44 @@ def parse(verb: str, *, of_run: bool = False, **own: Mapping[str, Any]) -> tuple
     """
     parser = Parser(prog=f"python -m {__package__}.{verb}")
     parser.add_argument("--config", action="config", help="a YAML file with settings")
-    if of_run:
-        parser.add_argument("--run", type=Path, default=Path("runs/default"), help="the folder of a run")
-        first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-        first.add_argument("--run", default="runs/default")
-        parser.default_config_files = [f"{first.parse_known_args()[0].run}/config.yaml"]
     for name, options in own.items():
         parser.add_argument(name, **options)
     parser.add_class_arguments(Config, as_group=False)
+    if of_run:
+        parser.add_argument("--run", type=Path, default=Path("runs/default"), help="the folder of a run")
+        first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+        first.add_argument("--run", type=Path, default=Path("runs/default"))
+        parser.set_defaults(read_settings(first.parse_known_args()[0].run).flat())
     try:
         args = parser.instantiate(parser.parse_args())
     except UnicodeDecodeError as error:
         parser.error(f"{' '.join(sys.argv[1:])}: these settings are not in UTF-8 ({error})")
     return Config(**{f.name: args[f.name] for f in fields(Config)}), args
+
+
+class PlainLoader(yaml.SafeLoader):
+    """Reads YAML in which nothing stands for anything else, as a few such lines can grow beyond all memory."""
+
+    anchors = property(lambda self: {}, lambda self, value: None)
+
+
+def read_settings(run: Path) -> Config:
+    """The settings in a run's folder; any other key of the file is left, as it could name another file."""
+    with checked(path := run / "config.yaml"):
+        return TypeAdapter(Config).validate_python(yaml.load(path.read_bytes(), PlainLoader) if path.exists() else {})
+
+
+@contextmanager
+def checked(name: object, hint: str = "Give one that is whole.", begun: Callable[[], bool] = bool) -> Iterator[None]:
+    """Turn what goes wrong with a file, which may be of others, into a `UserError`, until something has `begun`."""
+    try:
+        yield
+    except Exception as error:  # whatever it is
+        if isinstance(error, UserError) or begun():
+            raise
+        # What torch goes on with after its first sentence is advice to trust the file.
+        reason = getattr(error, "strerror", None) or " ".join(repr(error).split()).partition(". ")[0][:200]
+        raise UserError(f"{name}: it cannot be used ({reason}). {hint}") from None
 
 
 class Forgiving(suppress, ContextDecorator):

@@ -19,13 +19,12 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import torch
-import yaml
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 from torch import Tensor, nn, onnx
 
-from .config import Config, UserError, parse, plain_errors
+from .config import LOG, Config, UserError, checked, parse, plain_errors, read_settings
 from .data import WHITE, Shape, load_images
-from .model import ModelConfig
 from .objective import probabilities
 from .predict import Predictor
 from .storage import save_json, sha256
@@ -65,32 +64,34 @@ class Model:
 
 def load_plain(run: Path) -> Model:
     """The best weights of a run; raises `UserError` where there are none."""
-    path = run / "config.yaml"
-    settings = yaml.safe_load(path.read_text()) if path.exists() else {"model": {}}
-    plain = Predictor(run, Config(model=ModelConfig(**settings["model"])))
+    plain = Predictor(run, read_settings(run))
     return Model(runner(Classifier(plain.net)), plain.classes, plain.shape, sha256(run / "best.pt")[:12])
 
 
 def load_exported(run: Path, name: str, num_threads: int = 1) -> Model:
-    """A model that was exported; raises `UserError` if it is missing, damaged or gives other numbers."""
-    try:
-        about = json.loads((run / "export/model.json").read_text())
-        entry, shape = about["files"][name], tuple(about["input"]["shape"][1:])
-        path = run / "export" / entry["file"]
-        damaged = sha256(path) != entry["sha256"]
-    except (OSError, KeyError, ValueError) as error:
-        raise UserError(f"run={run}: it holds no {name} model ({error!r}). Export it first.") from None
-    if damaged:
-        raise UserError(f"{path}: it is not the file that model.json tells of. Export it again.")
-    model = Model(load_file(path, num_threads), about["classes"], shape, about["version"])
-    if not np.allclose(model.run(sample(shape)), about["sample"], rtol=0, atol=TOLERANCE):
-        raise UserError(f"{path}: it gives other numbers here than when it was exported.")
-    return model
+    """A model that was exported; raises `UserError` if it is missing, damaged or gives other numbers.
+
+    The run is not asked which file that is: one that holds data is never opened as one that can hold code.
+    """
+    with checked(f"run={run}: its {name} model", "Export it first."):
+        path, about = run / "export" / FILES[name], json.loads((run / "export/model.json").read_text())
+        if sha256(path) != about["files"][name]["sha256"]:
+            raise UserError(f"{path}: it is not the file that model.json tells of. Export it again.")
+        if name != "onnx":
+            LOG.warning("%s is a program, which can do all that you can. Load none of a stranger's.", path)
+        shape = TypeAdapter(Shape).validate_python(about["input"]["shape"][1:])
+        classes = TypeAdapter(list[str]).validate_python(about["classes"])
+        model = Model(load_file(path, num_threads), classes, shape, str(about["version"]))
+        answers = model.run(sample(shape))
+        if answers.shape != (2, len(classes)) or not np.allclose(answers, about["sample"], rtol=0, atol=TOLERANCE):
+            raise UserError(f"{path}: it gives other numbers here than when it was exported.")
+        return model
 
 
 def load_file(path: Path, num_threads: int = 1) -> Run:
     """A function that runs the model in a file; the threads are those of ONNX Runtime."""
     if path.name == FILES["torch-export"]:
+        logging.getLogger("torch.export").setLevel(logging.ERROR)  # of what is no model it would show a traceback
         return runner(torch.export.load(path).module())
     if path.name == FILES["torchscript"]:
         return runner(torch.jit.load(path))

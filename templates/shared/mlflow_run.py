@@ -2,11 +2,13 @@
 
 import logging
 import os
+from urllib.parse import unquote
 
 from mlflow import MlflowClient, MlflowException
 from mlflow.entities import Param
 
-from .config import Config
+from . import addresses
+from .config import Config, UserError
 
 
 def open_run(cfg: Config) -> tuple[MlflowClient, str]:
@@ -15,17 +17,36 @@ def open_run(cfg: Config) -> tuple[MlflowClient, str]:
     The store is the run folder's own `mlflow.db`, unless MLFLOW_TRACKING_URI names another.
     """
     logging.getLogger("mlflow").setLevel(logging.WARNING)  # it would tell about every table it makes
-    uri, artifacts = os.environ.get("MLFLOW_TRACKING_URI"), None
+    uri, artifacts = _server(), None
     if not uri:
         uri = f"sqlite:///{(cfg.out_dir / 'mlflow.db').as_posix()}"
         artifacts = (cfg.out_dir / "mlruns").absolute().as_uri()
-    client = MlflowClient(uri)
-    note = cfg.out_dir / "mlflow-run-id.txt"
-    run_id = note.read_text().strip() if note.exists() else ""
-    if not run_id or not _reopen(client, run_id):
-        run_id = _create(client, cfg, artifacts)
-        note.write_text(f"{run_id}\n")
+    try:
+        client = MlflowClient(uri)
+        note = cfg.out_dir / "mlflow-run-id.txt"
+        run_id = note.read_text().strip() if note.exists() else ""
+        if not run_id or not _reopen(client, run_id):
+            run_id = _create(client, cfg, artifacts)
+            note.write_text(f"{run_id}\n")
+    except Exception as error:  # of MLflow, SQLAlchemy, a driver or the file system
+        reason = addresses.hide(" ".join(str(error).split()), uri)
+        raise UserError(f"MLFLOW_TRACKING_URI={addresses.show(uri)}: it cannot be used ({reason}).") from None
     return client, run_id
+
+
+def _server() -> str:
+    """MLFLOW_TRACKING_URI; a login in it moves to where MLflow repeats it in no link and no error."""
+    uri = os.environ.get("MLFLOW_TRACKING_URI", "")
+    scheme, _, rest = uri.partition("://")
+    login, at, host = rest.rpartition("@")
+    if scheme not in ("http", "https") or not (at or addresses.SECRET.search(uri)):
+        return uri
+    name, _, password = login.partition(":")
+    if not password or addresses.SECRET.search(host):
+        raise UserError(f"MLFLOW_TRACKING_URI={addresses.show(uri)}: give a token in MLFLOW_TRACKING_TOKEN.")
+    os.environ["MLFLOW_TRACKING_USERNAME"], os.environ["MLFLOW_TRACKING_PASSWORD"] = unquote(name), unquote(password)
+    os.environ["MLFLOW_TRACKING_URI"] = uri = f"{scheme}://{host}"
+    return uri
 
 
 def ending(error: object) -> str:

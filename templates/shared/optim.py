@@ -27,8 +27,7 @@ def total_steps(cfg: Config, num_batches: int) -> int:
 
 def build_optimizer(model: nn.Module, cfg: Config) -> Optimizer:
     """AdamW; biases and norms (one-dimensional parameters) are not decayed."""
-    matrices = [weight for weight in model.parameters() if weight.ndim > 1]
-    others = [weight for weight in model.parameters() if weight.ndim <= 1]
+    matrices, others = ([w for w in model.parameters() if (w.ndim > 1) is large] for large in (True, False))
     groups: list[dict[str, Any]] = [{"params": matrices}, {"params": others, "weight_decay": 0.0}]
     return AdamW(groups, cfg.optim.lr, weight_decay=cfg.optim.weight_decay, fused=True)  # as `Guard` needs it
 

@@ -14,9 +14,8 @@ def draw_curves(rows: list[list[str]], path: Path) -> None:
     for name in dict.fromkeys(name for _, _, name, _ in rows if name != "lr"):
         points = [(int(step), float(value)) for step, _, given, value in rows if given == name]
         (losses if name.endswith("loss") else scores).plot(*zip(*points, strict=True), label=as_text(name))
-    losses.set(title="Loss", xlabel="optimizer step", yscale="log")
-    scores.set(title="Validation", xlabel="optimizer step")
-    for axes in (losses, scores):
+    for axes, title, scale in ((losses, "Loss", "log"), (scores, "Validation", "linear")):
+        axes.set(title=title, xlabel="optimizer step", yscale=scale)
         axes.grid(alpha=0.3)
         axes.legend()
     figure.savefig(path, dpi=120)

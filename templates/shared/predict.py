@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import PositiveInt, TypeAdapter
 from torch import Tensor
 
 from . import data, objective, storage
-from .config import Config, UserError, parse, plain_errors
+from .config import Config, checked, parse, plain_errors
 from .model import Net
 
 
@@ -22,13 +23,12 @@ class Predictor:
     """The best weights of a run; raises `UserError` where there are none, or those of another model."""
 
     def __init__(self, run: Path, cfg: Config) -> None:
-        if not (path := run / "best.pt").exists():
-            raise UserError(f"run={run}: it holds no best.pt. Train first, or name a run with --run.")
-        best, weights = storage.load_best(run)
-        self.classes: list[str] = best["classes"]
-        self.shape: data.Shape = tuple(best["shape"])
-        self.net = Net(cfg.model, self.shape[0], len(self.classes)).eval()
-        storage.load_weights(self.net, weights, path)
+        with checked(f"run={run}: best.pt or best.json", "Train first, or name a run with --run."):
+            best, weights = storage.load_best(run)
+            self.classes = TypeAdapter(list[str]).validate_python(best["classes"])
+            self.shape = TypeAdapter(tuple[PositiveInt, PositiveInt, PositiveInt]).validate_python(best["shape"])
+            self.net = Net(cfg.model, self.shape[0], len(self.classes)).eval()
+            storage.load_weights(self.net, weights, run / "best.pt")
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> list[dict[str, Any]]:
@@ -57,10 +57,8 @@ def read_inputs(names: list[str], shape: data.Shape, skip_bad: bool) -> Iterator
 
 def _read_array(path: Path, shape: data.Shape) -> Tensor:
     """One or several images, in numbers that `data.to_bytes` takes."""
-    try:
+    with checked(path, f"An array of images {list(shape)} is needed."):
         return torch.from_numpy(data.to_bytes(np.load(path, allow_pickle=False))).reshape(-1, *shape)
-    except Exception as error:  # a file can fail in any of NumPy's ways
-        raise UserError(f"{path}: an array of images {list(shape)} is needed ({error}).") from None
 
 
 def main() -> None:

@@ -2,7 +2,7 @@
 
 METRICS_ADDRESS   where they can be scraped; 127.0.0.1:8001 without the variable, nowhere if it is empty
 METRICS_FILE      a file for the node exporter's textfile collector, such as /var/lib/node_exporter/x.prom
-PUSHGATEWAY_URL   a Pushgateway, such as http://gateway:9091
+PUSHGATEWAY_URL   a Pushgateway, such as http://gateway:9091; what it holds of a login or a token is never shown
 
 A step only sets numbers in memory. What can be slow or fail, a network or a disk, is left to threads of their
 own, so it neither delays a run nor ends it.
@@ -27,6 +27,8 @@ from prometheus_client import (
     start_http_server,
     write_to_textfile,
 )
+
+from . import addresses
 
 INTERVAL_S = 10.0  # between two files or pushes
 GRACE_S = 5.0  # that the end of a run waits for the last of them
@@ -105,7 +107,7 @@ def deliveries(registry: CollectorRegistry, run: str) -> dict[str, Callable[[], 
     if file := os.environ.get("METRICS_FILE"):
         found[f"METRICS_FILE={file}"] = partial(write_to_textfile, file, registry)
     if url := os.environ.get("PUSHGATEWAY_URL"):
-        found[f"PUSHGATEWAY_URL={url}"] = partial(
+        found[f"PUSHGATEWAY_URL={addresses.show(url)}"] = partial(
             pushadd_to_gateway, url, str(__package__), registry, {"run": run}, timeout=GRACE_S
         )
     return found
@@ -113,4 +115,5 @@ def deliveries(registry: CollectorRegistry, run: str) -> dict[str, Callable[[], 
 
 def complain(where: str, error: Exception) -> None:
     """Say what does not work; the run goes on without it."""
-    print(f"warning: {where}: no metrics there ({error or type(error).__name__}).", file=sys.stderr)
+    reason = addresses.hide(str(error), os.environ.get("PUSHGATEWAY_URL", "")) or type(error).__name__
+    print(f"warning: {where}: no metrics there ({reason}).", file=sys.stderr)

@@ -13,7 +13,7 @@ from filelock import FileLock
 from torch import Tensor, nn
 
 from . import data, migrations, plots, processes, storage
-from .config import Config, UserError
+from .config import Config, UserError, checked
 
 Report = Callable[[int, float], None] | None  # is given (epoch, score) after each epoch
 
@@ -23,8 +23,6 @@ def find_checkpoint(cfg: Config) -> Path | None:
     if cfg.resume == "auto":
         return storage.newest_checkpoint(cfg.out_dir / "checkpoints")
     if cfg.resume != "never":
-        if not Path(cfg.resume).is_file():
-            raise UserError(f"resume={cfg.resume}: give never, auto, or the path of a checkpoint.")
         return Path(cfg.resume)
     if (cfg.out_dir / "config.yaml").exists():
         raise UserError(f"out_dir={cfg.out_dir}: it holds a run. Add --resume auto or another --out_dir.")
@@ -53,20 +51,20 @@ def start(cfg: Config, step: int) -> AbstractContextManager[object]:
 
 def finished_score(cfg: Config, goal: int) -> float | None:
     """The best score of a run that has ended with the same goal, of so many steps; None for any other."""
-    path = cfg.out_dir / "best.json"
-    best = json.loads(path.read_text()) if path.exists() else {}
-    return best["score"] if best.get("finished") == goal else None
+    with checked(path := cfg.out_dir / "best.json"):
+        best = json.loads(path.read_text()) if path.exists() else {}
+        return float(best["score"]) if best.get("finished") == goal else None
 
 
 def finish(cfg: Config, goal: int) -> float:
     """Mark the run as finished and draw its pictures; return its best score."""
-    path = cfg.out_dir / "best.json"
-    best = json.loads(path.read_text()) | {"finished": goal}
-    if processes.rank() == 0:
-        storage.save_json(path, best)
-        plots.draw_curves(MetricsFile(cfg.out_dir).read(), cfg.out_dir / "curves.png")
-        plots.draw_confusion(best["confusion"], best["classes"], cfg.out_dir / "confusion.png")
-    return float(best["score"])
+    with checked(path := cfg.out_dir / "best.json"):
+        best = json.loads(path.read_text()) | {"finished": goal}
+        if processes.rank() == 0:
+            plots.draw_curves(MetricsFile(cfg.out_dir).read(), cfg.out_dir / "curves.png")
+            plots.draw_confusion(best["confusion"], best["classes"], cfg.out_dir / "confusion.png")
+            storage.save_json(path, best)
+        return float(best["score"])
 
 
 class Best:
@@ -134,8 +132,10 @@ class MetricsFile:
 
     def read(self) -> list[list[str]]:
         """The rows below the header; a last one that was not written to its end is left out."""
-        lines = self.path.read_text().split("\n")[1:-1] if self.path.exists() else []
-        return [line.split(",") for line in lines]
+        with checked(self.path):
+            lines = self.path.read_text().split("\n")[1:-1] if self.path.exists() else []
+            rows = (line.split(",") for line in lines)
+            return [[f"{int(step)}", epoch, name, f"{float(value):.6g}"] for step, epoch, name, value in rows]
 
     def cut(self, step: int) -> None:
         """Keep the rows up to a step; those after it will be written again."""

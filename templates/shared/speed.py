@@ -21,10 +21,9 @@ def prepare(net: Net, cfg: Config) -> Net:
     """
     if cfg.sync_batchnorm:
         processes.share_batchnorm(net)
-    if cfg.channels_last:  # convolutions are given images in this format, for free if they have it already
-        for module in net.modules():
-            if isinstance(module, nn.Conv2d):
-                module.register_forward_pre_hook(lambda _, x: x[0].contiguous(memory_format=torch.channels_last))
+    for conv in (module for module in net.modules() if cfg.channels_last and isinstance(module, nn.Conv2d)):
+        # It is given images in this format, for free if they have it already.
+        conv.register_forward_pre_hook(lambda _, x: x[0].contiguous(memory_format=torch.channels_last))
     net.activation_checkpointing, net.micro_batches = cfg.activation_checkpointing, cfg.micro_batches
     if cfg.compile:
         net.compile()  # in place: `torch.compile(net)` would put a prefix before the names of the weights

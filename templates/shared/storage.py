@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from . import migrations
-from .config import LOG, UserError
+from .config import LOG, UserError, checked
 
 KEEP = 2  # newest checkpoints of a run: if the last one is damaged, there is another
 PAUSES_S = (1, 4, 16)  # before a save that failed is tried again
@@ -109,22 +109,22 @@ def damage(path: Path) -> str:
     try:
         manifest = json.loads(path.with_suffix(".json").read_text())
         seal = manifest.pop("seal", None)
-        if manifest["step"] != _step(path):
-            return f"its manifest is that of step {manifest['step']}"
-        if seal != (_seal(manifest) if manifest["schema"] > 1 else None):  # schema 1 had none
-            return "its manifest has changed"
+        # Schema 1 had no seal.
+        if (manifest["step"], seal) != (_step(path), _seal(manifest) if manifest["schema"] > 1 else None):
+            return f"its manifest has changed, or is that of step {manifest['step']}"
         return "" if manifest["sha256"] == sha256(path) else "its content has changed"
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        return f"its manifest cannot be read ({error})"
+    except Exception as error:  # whatever somebody wrote there
+        return f"its manifest cannot be read ({error!r})"
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
     """Read a checkpoint, also one of an earlier version; raises `UserError` if it is not as it was saved."""
     if wrong := damage(path):
-        raise UserError(f"{path}: this checkpoint is damaged: {wrong}. Give another one, or --resume auto.")
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    schema = json.loads(path.with_suffix(".json").read_text())["schema"]
-    return migrations.migrate(state, schema, migrations.CHECKPOINTS, path)
+        raise UserError(f"{path}: this checkpoint is damaged: {wrong}. Give never, auto, or another one.")
+    with checked(path):
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        schema = json.loads(path.with_suffix(".json").read_text())["schema"]
+        return migrations.migrate(state, schema, migrations.CHECKPOINTS, path)
 
 
 def load_best(run: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -136,10 +136,8 @@ def load_best(run: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def load_weights(net: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:
     """Put weights into the network, or say in a `UserError` why those in `path` do not fit."""
-    try:
+    with checked(path, "If this is another model, give its --model settings."):
         net.load_state_dict(weights)
-    except RuntimeError as error:
-        raise UserError(f"{path}: another model. Give its --model settings. {' '.join(str(error).split())}") from None
 
 
 def _step(path: Path) -> int:

@@ -1,6 +1,8 @@
 """A search: what it was asked for, the storage that its trials are in, and what they are compared by."""
 
 import json
+import os
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,6 +20,7 @@ from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock, JournalRedisBackend
 from optuna.trial import TrialState, create_trial
 
+from . import addresses
 from .config import Config, Parser, UserError, parse
 from .search_space import SPACE
 from .seeding import seed_for
@@ -38,7 +41,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "--timeout": {"type": float, "default": 0.0, "help": "seconds after which none begins; 0 sets no bound"},
     "--workers": {"type": int, "default": 1, "help": "trials at the same time on this machine"},
     "--processes": {"type": int, "default": 1, "help": "of each trial, started by torchrun"},
-    "--storage": {"type": str, "default": "", "help": "a file or a URL; else journal.log beside the trials"},
+    "--storage": {"type": str, "default": "", "help": "a file or a URL; else that in OPTUNA_STORAGE, or a file"},
     "--sampler": {"choices": list(SAMPLERS), "default": "tpe", "help": "how values are proposed"},
     "--pruner": {"choices": list(PRUNERS), "default": "median", "help": "how bad trials end early"},
     "--lease": {"type": float, "default": 60.0, "help": "seconds until the trial of a lost worker is free"},
@@ -73,10 +76,16 @@ class Search:
 
 def read_command() -> tuple[Config, Search]:
     """What both the search and each of its workers are started with."""
+    if shown := next((addresses.show(word) for word in sys.argv if addresses.SECRET.search(word)), ""):
+        raise UserError(
+            f"{shown}: all who use this machine can read a password on a command line. Give this"
+            " address in the variable OPTUNA_STORAGE, or as storage in a file for --config."
+        )
     cfg, args = parse("tune", of_run=False, **ARGUMENTS)
     given = {field.name: args[field.name] for field in fields(Search) if field.name != "folder"}
     search = Search(**given, folder=cfg.out_dir.with_name(args.study))
-    return cfg, replace(search, storage=search.storage or str(search.folder / "journal.log"))
+    storage = search.storage or os.environ.get("OPTUNA_STORAGE") or str(search.folder / "journal.log")
+    return cfg, replace(search, storage=storage)
 
 
 def check_space() -> None:
@@ -98,13 +107,23 @@ def open_storage(url: str) -> BaseStorage:
     scheme = urlsplit(url).scheme if "://" in url else ""
     if scheme in ("redis", "rediss"):
         warnings.filterwarnings("ignore", category=ExperimentalWarning)  # Optuna's name for this journal
-        return JournalStorage(JournalRedisBackend(url))
+        return JournalStorage(RedisJournal(url))
     if scheme:
         url = url.replace("postgresql://", "postgresql+psycopg://", 1)
         wait = WAIT_S.get(scheme.partition("+")[0], {})
         return RDBStorage(url, engine_kwargs={"connect_args": wait, "pool_pre_ping": True})
     Path(url).parent.mkdir(parents=True, exist_ok=True)
     return JournalStorage(Journal(url))
+
+
+class RedisJournal(JournalRedisBackend):
+    """Optuna's journal on Redis without snapshots: they are pickles, by which whoever writes there runs code here."""
+
+    def load_snapshot(self) -> None:
+        """There is none; the journal, which is JSON, is read from its beginning."""
+
+    def save_snapshot(self, snapshot: bytes) -> None:
+        """Nobody would read it."""
 
 
 class Journal(JournalFileBackend):
@@ -184,8 +203,8 @@ def suggest(trial: optuna.Trial, cfg: Config) -> Config:
 
 @contextmanager
 def storage_errors(url: str) -> Iterator[None]:
-    """Say in one line what is wrong with a storage, and what to do; without the password in its URL."""
-    shown = url if "@" not in url else f"{url.partition('://')[0]}://...@{url.rpartition('@')[2]}"
+    """Say in one line what is wrong with a storage, and what to do; without the secrets in its URL."""
+    shown = addresses.show(url)
     try:
         yield
     except ImportError as error:
@@ -193,8 +212,8 @@ def storage_errors(url: str) -> Iterator[None]:
         wanted = f"'.[{EXTRAS[name]}]'" if name in EXTRAS else name
         raise UserError(f"storage={shown}: its driver is missing. pip install {wanted}") from None
     except Exception as error:  # of Redis, SQLAlchemy, a driver or the file system
-        reason = " ".join(str(error).split("\n")[0].split()) or type(error).__name__
+        reason = addresses.hide(" ".join(str(error).split("\n")[0].split()), url) or type(error).__name__
         raise UserError(
-            f"storage={shown}: it cannot be used ({reason}). Give a file, sqlite:///FILE, redis://HOST:PORT"
-            " or postgresql://USER:PASSWORD@HOST/DATABASE, and see that its server runs."
+            f"storage={shown}: it cannot be used ({reason}). Give a file, sqlite:///FILE, rediss://HOST:PORT"
+            " or postgresql://HOST/DATABASE, with a password in OPTUNA_STORAGE, and see that its server runs."
         ) from None

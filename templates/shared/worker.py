@@ -23,7 +23,7 @@ from .leases import Leases, Renewal
 from .parallel import process_group
 from .processes import rank, world_size
 from .signals import SIGNALS
-from .study import Search, load_study, open_storage, read_command, suggest
+from .study import Search, load_study, open_storage, read_command, storage_errors, suggest
 
 T = TypeVar("T")
 Task = tuple[int, Config]  # a trial's number and its settings
@@ -41,7 +41,8 @@ class Worker:
 
     def __init__(self, cfg: Config, search: Search) -> None:
         self.cfg, self.search = cfg, search
-        self.storage = open_storage(search.storage)
+        with storage_errors(search.storage):
+            self.storage = open_storage(search.storage)
         self.leases = Leases(self.storage, search.study, os.environ.get(NAME, "worker"), search.lease)
         self.deadline = time.monotonic() + (search.timeout or math.inf)
         self.stopping = False

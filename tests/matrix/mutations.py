@@ -169,7 +169,7 @@ MUTATIONS = (
     Mutation(
         "nobody looks at a checkpoint's seal",
         "shared/storage.py",
-        'if seal != (_seal(manifest) if manifest["schema"] > 1 else None)',
+        'if (manifest["step"], seal) != (_step(path), _seal(manifest) if manifest["schema"] > 1 else None)',
         "if False",
         ALONE,
         lambda _: True,

@@ -52,13 +52,13 @@ def run(cfg: Config, report: runs.Report = None) -> float:
 class Search:
     """A `tune` command that runs; all processes that it starts bear a mark."""
 
-    def __init__(self, project: Project, *arguments: str, cold: bool = False) -> None:
+    def __init__(self, project: Project, *arguments: str, cold: bool = False, **settings: str) -> None:
         self.project, self.mark = project, secrets.token_hex(8)
         with proofs.apart():
             self.process = subprocess.Popen(
                 [forks.python(cold=cold), "-m", f"{project.package}.tune", *SHORT, *arguments],
                 cwd=project.folder,
-                env=project.settings | {MARK: self.mark},
+                env=project.settings | {MARK: self.mark} | settings,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -156,10 +156,8 @@ def test_a_killed_worker_loses_no_trial(
     framework: str, server: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     url, project = request.getfixturevalue(server), new(tmp_path, framework)
-    flags = (
-        f"--max_steps 8 --study {framework} --trials {TRIALS} --workers {WORKERS} --lease 30 --storage {url}"
-    )
-    search = Search(project, *flags.split())
+    flags = f"--max_steps 8 --study {framework} --trials {TRIALS} --workers {WORKERS} --lease 30"
+    search = Search(project, *flags.split(), OPTUNA_STORAGE=url)  # which has a password
     lost = running(url, framework, 2, search)
     kill(lost.user_attrs["lease"].rpartition(" ")[0])
     search.end()

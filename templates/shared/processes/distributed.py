@@ -14,7 +14,7 @@ import yaml
 from torch import nn
 
 from . import storage
-from .config import Config, UserError
+from .config import Config, UserError, read_settings
 
 AGAIN = 75  # the exit code that asks for another start, as after SIGUSR1
 
@@ -72,10 +72,7 @@ def share_batchnorm(net: nn.Module) -> None:
 
 def recall_parts(cfg: Config) -> Config:
     """The settings of a run, with as many micro-batches as it came to need before."""
-    path = cfg.out_dir / "config.yaml"
-    if cfg.resume == "never" or not path.exists():
-        return cfg
-    parts = yaml.safe_load(path.read_text()).get("micro_batches", 1)  # there was no such setting up to 0.2.0
+    parts = 1 if cfg.resume == "never" else read_settings(cfg.out_dir).micro_batches
     return replace(cfg, micro_batches=max(cfg.micro_batches, parts))
 
 

@@ -20,7 +20,7 @@ class Settings:
     port: int = 8000
     """port to listen at"""
     backend: Literal["onnx", "torch-export", "plain"] = "onnx"
-    """what answers: a file that was exported, or best.pt"""
+    """what answers: a file that was exported, or best.pt; torch-export loads a program, onnx and plain load data"""
     num_threads: int = 1
     """CPU threads of the model; small models are fastest with one"""
     max_batch: int = 64

@@ -111,6 +111,16 @@ def test_a_run_goes_on_when_its_gateway_refuses(answer, small, quick, monkeypatc
     assert f"PUSHGATEWAY_URL=http://127.0.0.1:{port}: no metrics there" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("url", ["http://me:s3cr3t@127.0.0.1:9", "s3cr3t@127.0.0.1:9", "http://127.0.0.1:9/?t=s3cr3t"])
+def test_a_gateway_that_is_gone_is_named_without_its_secrets(url, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("PUSHGATEWAY_URL", url)
+    with prometheus.Prometheus(tmp_path, 1):
+        pass
+    said = capsys.readouterr().err
+    assert "PUSHGATEWAY_URL=" in said
+    assert "s3cr3t" not in said
+
+
 @pytest.mark.parametrize("address", ["nonsense", "127.0.0.1:99999", "nowhere.invalid:80", ""])
 def test_an_address_that_is_none_is_no_reason_to_stop(small, tmp_path, address, monkeypatch, capsys):
     monkeypatch.setenv("METRICS_ADDRESS", address)

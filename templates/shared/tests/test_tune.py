@@ -173,13 +173,17 @@ def test_a_trial_that_is_lost_again_and_again_has_failed(storage):
         ("postgresql://me:secret@127.0.0.1:9/x", "see that its server runs|pip install"),
         ("sqlite:////no/such/folder/x.db", "Give a file"),
         ("nonsense://me:secret@host/x", "Give a file"),
+        ("redis://me:sec/ret@127.0.0.1:9", "see that its server runs|pip install|Give a file"),
+        ("redis://127.0.0.1:9?password=secret", "see that its server runs|pip install|Give a file"),
     ],
 )
-def test_a_storage_that_cannot_be_used_is_named_with_the_remedy(url, remedy, tmp_path, command_line):
-    command_line(*FEW, "--storage", url, "--out_dir", tmp_path / "default")
+def test_a_storage_that_cannot_be_used_is_named_with_the_remedy(url, remedy, tmp_path, command_line, monkeypatch):
+    monkeypatch.setenv("OPTUNA_STORAGE", url)
+    command_line(*FEW, "--out_dir", tmp_path / "default")
     with pytest.raises(SystemExit, match=rf"^error: storage=.*({remedy})") as end:
         tune.main()
     assert "secret" not in str(end.value)
+    assert "ret@" not in str(end.value)
     assert not list(tmp_path.iterdir())
 
 
@@ -191,11 +195,20 @@ def test_a_driver_that_is_missing_is_named_with_what_installs_it(tmp_path, comma
 
     monkeypatch.delitem(sys.modules, "psycopg", raising=False)
     monkeypatch.setattr(sys, "meta_path", [Missing(), *sys.meta_path])
-    command_line(*FEW, "--storage", "postgresql://me:secret@127.0.0.1:9/x", "--out_dir", tmp_path / "default")
+    monkeypatch.setenv("OPTUNA_STORAGE", "postgresql://me:secret@127.0.0.1:9/x")
+    command_line(*FEW, "--out_dir", tmp_path / "default")
     with pytest.raises(SystemExit, match=r"driver is missing. pip install '.\[postgresql\]'") as end:
         tune.main()
     assert "secret" not in str(end.value)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("url", ["rediss://:secret@host", "postgresql://host/x?user=me&password=secret"])
+def test_a_password_on_the_command_line_is_refused(url, command_line):
+    command_line("--storage", url)
+    with pytest.raises(UserError, match="OPTUNA_STORAGE") as error:
+        study.read_command()
+    assert "secret" not in str(error.value)
 
 
 def test_no_trial_begins_after_the_timeout(tmp_path, command_line):

@@ -59,5 +59,5 @@ def test_predict_names_a_file_it_cannot_read(trained, tmp_path, command_line, na
 
 def test_a_folder_without_a_run_is_named(tmp_path, command_line):
     command_line("--run", tmp_path)
-    with pytest.raises(SystemExit, match=r"it holds no best\.pt"):
+    with pytest.raises(SystemExit, match=r"best\.pt or best\.json.*Train first"):
         evaluate.main()
