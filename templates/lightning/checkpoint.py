@@ -33,15 +33,13 @@ class SaveState(pl.Callback):
 
     def __init__(self, stop: signals.Stop, folder: Path) -> None:
         self.stop, self.folder = stop, folder
-        self.complete = True  # whether the last batch completed an optimizer step
 
     def on_train_start(self, trainer: pl.Trainer, task: Any) -> None:
         self.stop.guard = task.guard
         self.stop.listen()  # again, as Lightning has its own handlers by now
 
     def on_train_batch_end(self, trainer: pl.Trainer, task: Any, *args: Any) -> None:
-        self.complete = not task.losses
-        if self.complete and self.stop.due(trainer.global_step):
+        if not task.losses and self.stop.due(trainer.global_step):
             self.save(trainer)
             self.stop.end()
 
@@ -50,18 +48,18 @@ class SaveState(pl.Callback):
         self.stop.end()
 
     def on_exception(self, trainer: pl.Trainer, task: Any, error: BaseException) -> None:
-        if trainer.training and self.complete and self.stop.salvages(trainer.global_step, error):
-            self.save(trainer)
+        if trainer.training and len(task.losses) <= 1 and self.stop.salvages(error):
+            self.save(trainer)  # the batch that failed counts as not begun
 
     def save(self, trainer: pl.Trainer) -> None:
         trainer.save_checkpoint(self.folder / f"step-{trainer.global_step:08d}.pt")
 
 
-def load_step(path: Path, net: Net) -> int:
-    """The optimizer step a checkpoint of this network ends with; raises `UserError` if it is of another."""
+def load_progress(path: Path, net: Net) -> dict[str, int]:
+    """Where a run of this network was at a checkpoint; raises `UserError` if it is of another."""
     state = storage.load_checkpoint(path)
     if "pytorch-lightning_version" not in state:
         raise UserError(f"{path}: Lightning did not save this. Give a new run another --out_dir.")
     weights = {name[4:]: value for name, value in state["state_dict"].items() if name.startswith("net.")}
     storage.load_weights(net, weights, path)
-    return int(state["global_step"])
+    return dict(state["progress"])

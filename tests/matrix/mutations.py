@@ -76,12 +76,12 @@ MUTATIONS = (
         has(framework="lightning", precision="fp16"),
     ),
     Mutation(
-        "Ignite does not save the schedule",
-        "ignite/train.py",
-        '"schedule": task.schedule, ',
-        "",
+        "a run that goes on begins its epoch anew",
+        "shared/progress.py",
+        "self.samples = min(samples, num_samples - self.taken)",
+        "self.samples = 0",
         TRAINING,
-        has(framework="ignite"),
+        lambda _: True,
     ),
     Mutation(
         "Ignite does not seed a step",
@@ -94,18 +94,18 @@ MUTATIONS = (
     Mutation(
         "Lightning seeds each step alike",
         "lightning/engine.py",
-        "seed_step(self.cfg.seed, iteration,",
+        "seed_step(self.cfg.seed, self.progress.batches + len(self.losses) + 1,",
         "seed_step(self.cfg.seed, batch_idx,",
         TRAINING,
         has(framework="ignite"),  # a resumed run makes the same mistake: what shows is that the two differ
     ),
     Mutation(
-        "Ignite never moves on to the next order of samples",
-        "ignite/engine.py",
-        ".set_epoch(trainer.state.epoch - 1)",
-        ".set_epoch(0)",
+        "Lightning does not move on to the next learning rate",
+        "lightning/engine.py",
+        "self.losses.clear()\n        optim.set_rate(self.trainer.optimizers[0], self.progress)",
+        "self.losses.clear()",
         TRAINING,
-        has(framework="ignite"),
+        has(framework="ignite"),  # as above
     ),
     Mutation(
         "nobody waits for the first process at the end",
@@ -145,7 +145,7 @@ MUTATIONS = (
     Mutation(
         "a signal ends a run with the epoch",
         "shared/signals.py",
-        "return bool(asked) and self.within_epoch(step)",
+        "return bool(asked) and self.within_epoch()",
         "return False",
         ALONE,
         lambda _: True,
@@ -153,7 +153,7 @@ MUTATIONS = (
     Mutation(
         "an error loses the steps since the last validation",
         "shared/signals.py",
-        "return not foreseen and processes.world_size() == 1 and self.within_epoch(step)",
+        "return not foreseen and processes.world_size() == 1 and self.within_epoch()",
         "return False",
         ALONE,
         lambda _: True,

@@ -8,6 +8,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from my_project import prometheus
+from my_project.config import Config
+from my_project.progress import Progress
 from my_project.train import run
 
 
@@ -114,6 +116,6 @@ def test_a_run_goes_on_when_its_gateway_refuses(answer, small, quick, monkeypatc
 @pytest.mark.parametrize("address", ["nonsense", "127.0.0.1:99999", "nowhere.invalid:80", ""])
 def test_an_address_that_is_none_is_no_reason_to_stop(small, tmp_path, address, monkeypatch, capsys):
     monkeypatch.setenv("METRICS_ADDRESS", address)
-    with prometheus.Prometheus(tmp_path, 1) as sink:
+    with prometheus.Prometheus(tmp_path, Progress(64, Config())) as sink:
         sink.log_metrics({"train/loss": 1.0}, 1)
     assert ("warning" in capsys.readouterr().err) == bool(address)
