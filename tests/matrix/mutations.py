@@ -100,12 +100,12 @@ MUTATIONS = (
         has(framework="ignite"),  # a resumed run makes the same mistake: what shows is that the two differ
     ),
     Mutation(
-        "Lightning does not move on to the next learning rate",
-        "lightning/engine.py",
-        "self.losses.clear()\n        optim.set_rate(self.trainer.optimizers[0], self.progress)",
-        "self.losses.clear()",
+        "a run that goes on begins with the highest learning rate",
+        "shared/optim.py",
+        "    set_rate(optimizer, progress)\n    return optimizer",
+        "    return optimizer",
         TRAINING,
-        has(framework="ignite"),  # as above
+        lambda _: True,
     ),
     Mutation(
         "nobody waits for the first process at the end",
@@ -128,9 +128,9 @@ MUTATIONS = (
     Mutation(
         "Ignite begins a new average of the weights",
         "ignite/train.py",
-        "Checkpoint.load_objects(state, saved)",
-        'for slot in saved["optimizer"]["state"].values(): slot.pop("average", 0)\n'
-        "            Checkpoint.load_objects(state, saved)",
+        "            Checkpoint.load_objects(",
+        '            for slot in saved["optimizer"]["state"].values(): slot.pop("average", 0)\n'
+        "            Checkpoint.load_objects(",
         ALONE,
         has(framework="ignite"),
     ),
