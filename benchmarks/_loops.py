@@ -21,9 +21,9 @@ from torch.nn.utils import clip_grad_norm_
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 PACKAGE, EPOCHS = sys.argv[1], int(sys.argv[2])
-config, data, model, objective, optim, train = (
+config, data, model, objective, optim, progress, train = (
     importlib.import_module(f"{PACKAGE}.{name}")
-    for name in ("config", "data", "model", "objective", "optim", "train")
+    for name in ("config", "data", "model", "objective", "optim", "progress", "train")
 )
 CFG = config.Config(
     epochs=EPOCHS,
@@ -41,32 +41,33 @@ def everything() -> None:
         train.run(replace(CFG, out_dir=Path(folder) / "run"))
 
 
-def parts() -> tuple[Any, Any, int]:
+def parts() -> tuple[Any, Any, Any]:
+    """The network, the loader, and where they are: every loop counts its steps, for the learning rate."""
     images = data.load_images(CFG.data)
-    loader = data.build_loaders(images, CFG, 0)[0]
-    return model.Net(CFG.model, images.shape[0], len(images.classes)), loader, CFG.epochs * len(loader)
+    at = progress.Progress(len(images.train), CFG)
+    loader = data.build_loaders(images, CFG, at)[0]
+    return model.Net(CFG.model, images.shape[0], len(images.classes)), loader, at
 
 
 def plain() -> None:
     """What someone would write by hand for the same model, data and batch."""
-    net, loader, steps = parts()
-    optimizer = optim.build_optimizer(net, CFG)
-    schedule = optim.build_schedule(optimizer, CFG.optim, steps)
-    for epoch in range(CFG.epochs):
-        loader.sampler.set_epoch(epoch)
+    net, loader, at = parts()
+    optimizer = optim.build_optimizer(net, at)
+    for _ in range(CFG.epochs):
         for images, labels in loader:
             objective.loss(net(images), labels).backward()
             clip_grad_norm_(net.parameters(), CFG.optim.grad_clip)
             optimizer.step()
             optimizer.zero_grad()
-            schedule.step()
+            at.advance(1)
+            optim.set_rate(optimizer, at)
 
 
 def lightning_off() -> None:
     """Lightning with all that can be switched off switched off."""
     import pytorch_lightning as pl
 
-    net, loader, steps = parts()
+    net, loader, at = parts()
 
     class Bare(pl.LightningModule):
         def __init__(self) -> None:
@@ -77,9 +78,11 @@ def lightning_off() -> None:
             return objective.loss(self.net(batch[0]), batch[1])
 
         def configure_optimizers(self) -> Any:
-            optimizer = optim.build_optimizer(self.net, CFG)
-            schedule = optim.build_schedule(optimizer, CFG.optim, steps)
-            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+            return optim.build_optimizer(self.net, at)
+
+        def on_train_batch_end(self, *_: Any) -> None:
+            at.advance(1)
+            optim.set_rate(self.trainer.optimizers[0], at)
 
     pl.Trainer(
         accelerator="cpu",

@@ -17,24 +17,21 @@ def attach_checkpoints(trainer: Engine, state: dict[str, Any], cfg: Config, stop
     def save() -> None:
         content = {name: part.state_dict() for name, part in state.items()}  # all processes take part in this
         if idist.get_rank() == 0:
-            path = cfg.out_dir / "checkpoints" / f"step-{engine.num_steps(trainer):08d}.pt"
-            storage.save_checkpoint(path, content, "pytorch-ignite")
+            path = cfg.out_dir / "checkpoints" / f"step-{stop.progress.steps:08d}.pt"
+            storage.save_checkpoint(path, content | {"progress": stop.progress.state_dict()}, "pytorch-ignite")
 
     trainer.add_event_handler(Events.EPOCH_COMPLETED, save)
     trainer.add_event_handler(Events.EPOCH_COMPLETED, stop.end)
 
     @trainer.on(Events.EXCEPTION_RAISED)
     def save_last_step(error: Exception) -> None:
-        epochs, steps = divmod(engine.num_steps(trainer), stop.steps_per_epoch)
-        iteration = epochs * (trainer.state.epoch_length or 0) + steps * cfg.optim.accumulate
-        if stop.salvages(engine.num_steps(trainer), error) and trainer.state.iteration <= iteration + 1:
-            trainer.state.iteration = iteration  # the one that failed counts as not begun
-            save()
+        if stop.salvages(error) and trainer.state.iteration <= stop.progress.batches + 1:
+            save()  # the batch that failed counts as not begun
         raise error
 
     @trainer.on(engine.StepEvents.STEP_COMPLETED)
     def stop_within_epoch() -> None:
-        if stop.due(engine.num_steps(trainer)):
+        if stop.due(stop.progress.steps):
             save()
             stop.end()
 
@@ -43,7 +40,7 @@ def load_state(path: Path, net: Net) -> dict[str, Any]:
     """Read a checkpoint of this network; raises `UserError` if it is of another, or of another framework."""
     with checked(path):
         state = storage.load_checkpoint(path)
-        if "trainer" not in state:
+        if "model" not in state:
             raise UserError(f"{path}: Ignite did not save this. Give a new run another --out_dir.")
         storage.load_weights(net, state["model"], path)
-        return state | {"step": int(state["trainer"]["step"])}
+        return state | {"progress": dict(state["progress"])}

@@ -27,7 +27,8 @@ from . import (
     #: endif
 )
 from .config import Config
-from .engine import StepEvents, Task, num_steps
+from .engine import StepEvents, Task
+from .progress import Progress
 
 
 #: if "tensorboard" in loggers
@@ -95,11 +96,11 @@ class Wandb(contextlib.AbstractContextManager["Wandb"]):
 
 
 #: endif
-def open_loggers(cfg: Config, steps_per_epoch: int, stack: contextlib.ExitStack) -> list[runs.Sink]:
+def open_loggers(cfg: Config, progress: Progress, stack: contextlib.ExitStack) -> list[runs.Sink]:
     """All loggers, with the hyperparameters, for the first process; `stack` closes them."""
-    sinks: list[runs.Sink] = [runs.MetricsFile(cfg.out_dir, steps_per_epoch)]
+    sinks: list[runs.Sink] = [runs.MetricsFile(cfg.out_dir, progress)]
     #: if monitoring == "prometheus"
-    sinks.append(stack.enter_context(prometheus.Prometheus(cfg.out_dir, steps_per_epoch)))
+    sinks.append(stack.enter_context(prometheus.Prometheus(cfg.out_dir, progress)))
     #: endif
     #: if "tensorboard" in loggers
     sinks.append(stack.enter_context(TensorBoard(cfg)))
@@ -114,21 +115,17 @@ def open_loggers(cfg: Config, steps_per_epoch: int, stack: contextlib.ExitStack)
 
 
 #: if measured
-def attach_meter(sinks: list[runs.Sink], trainer: Engine, cfg: Config) -> None:
+def attach_meter(sinks: list[runs.Sink], trainer: Engine, task: Task) -> None:
     """Send speed and memory every `log_every` steps; the clock stands still during validations."""
-    clock = meter.Meter()
-
-    @trainer.on(Events.STARTED)
-    def begin() -> None:
-        clock.step = num_steps(trainer)
+    clock = meter.Meter(task.progress.steps)
 
     @trainer.on(Events.ITERATION_STARTED)
     def count() -> None:
         clock.samples += len(trainer.state.batch[1])  # type: ignore[index]
 
-    @trainer.on(StepEvents.STEP_COMPLETED(every=cfg.log_every))
+    @trainer.on(StepEvents.STEP_COMPLETED(every=task.cfg.log_every))
     def log_speed() -> None:
-        runs.send(sinks, num_steps(trainer), clock.read(num_steps(trainer)))
+        runs.send(sinks, task.progress.steps, clock.read(task.progress.steps))
 
     trainer.add_event_handler(Events.EPOCH_STARTED, clock.start)
     trainer.add_event_handler(Events.EPOCH_COMPLETED, clock.stop)
@@ -141,18 +138,18 @@ def attach_loggers(sinks: list[runs.Sink], trainer: Engine, evaluator: Engine, t
     @trainer.on(StepEvents.STEP_COMPLETED(every=task.cfg.log_every))
     def log_training() -> None:
         rate = task.optimizer.param_groups[0]["lr"]
-        runs.send(sinks, num_steps(trainer), {"train/loss": task.loss.read(), "lr": rate})
+        runs.send(sinks, task.progress.steps, {"train/loss": task.loss.read(), "lr": rate})
 
     @evaluator.on(Events.COMPLETED)
     def log_scores() -> None:
         scores = {name: value for name, value in evaluator.state.metrics.items() if name.startswith("val/")}
-        runs.send(sinks, num_steps(trainer), scores)
+        runs.send(sinks, task.progress.steps, scores)
         if idist.get_rank() == 0:
-            tqdm.write(runs.progress_line(trainer.state.epoch, num_steps(trainer), scores))
+            tqdm.write(runs.progress_line(trainer.state.epoch, task.progress.steps, scores))
 
     #: if measured
     # All but the first, metrics.csv, so that the same run writes the same file again.
-    attach_meter(sinks[1:], trainer, task.cfg)
+    attach_meter(sinks[1:], trainer, task)
     #: endif
     if idist.get_rank() == 0 and sys.stderr.isatty():
         seldom = Events.ITERATION_COMPLETED(every=task.cfg.log_every)  # drawing takes as long as a small step

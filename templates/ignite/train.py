@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from ignite.engine import Events
 from ignite.handlers import Checkpoint, EarlyStopping
-from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from . import checkpoint, data, engine, loggers, objective, optim, parallel, processes, runs, signals, speed
 from .config import Config, checked, parse, plain_errors
 from .model import Net
+from .progress import START, Progress
 
 
 def run(cfg: Config, report: runs.Report = None) -> float:
@@ -43,25 +43,23 @@ def train(cfg: Config, report: runs.Report) -> float:
 
     path = runs.find_checkpoint(cfg)
     saved = checkpoint.load_state(path, net) if path else None
-    step = saved["step"] if saved else 0
-    loaders = data.build_loaders(images, cfg, step)
-    goal = optim.total_steps(cfg, len(loaders[0]))
-    if saved and (score := runs.finished_score(cfg, goal)) is not None:
+    progress = Progress(len(images.train), cfg, saved["progress"] if saved else START)
+    loaders = data.build_loaders(images, cfg, progress)
+    if saved and (score := runs.finished_score(cfg, progress.goal)) is not None:
         return score
-    with runs.start(cfg, step), ExitStack() as stack:
+    with runs.start(cfg, progress.steps), ExitStack() as stack:
         if cfg.profile:
             stack.enter_context(speed.profiled(cfg))
-        steps_per_epoch = optim.steps_per_epoch(cfg, len(loaders[0]))
-        sinks = loggers.open_loggers(cfg, steps_per_epoch, stack) if processes.rank() == 0 else []
-        if step < goal:
-            fit(engine.Task(net, cfg, runs.Best(cfg, images), goal, report), loaders, sinks, saved)
-        return runs.finish(cfg, goal)
+        sinks = loggers.open_loggers(cfg, progress, stack) if processes.rank() == 0 else []
+        if progress.steps < progress.goal:
+            fit(engine.Task(net, cfg, runs.Best(cfg, images), progress, report), loaders, sinks, saved)
+        return runs.finish(cfg, progress.goal)
 
 
 def fit(task: engine.Task, loaders: data.Loaders, sinks: list[runs.Sink], saved: dict[str, Any] | None = None) -> None:
     """Train and validate until the goal is reached."""
     cfg, (train_loader, val_loader) = task.cfg, loaders
-    with signals.Stop(cfg, len(train_loader)) as stop:
+    with signals.Stop(cfg, task.progress) as stop:
         stop.guard = task.guard
         trainer, evaluator = engine.build_trainer(task), engine.build_evaluator(task)
         stopper = EarlyStopping(cfg.patience or sys.maxsize, lambda e: e.state.metrics[objective.MONITOR], trainer)
@@ -72,22 +70,22 @@ def fit(task: engine.Task, loaders: data.Loaders, sinks: list[runs.Sink], saved:
         def validate() -> None:
             task.average.swap()
             metrics = evaluator.run(val_loader).metrics
-            task.best.offer(metrics[objective.MONITOR], engine.num_steps(trainer), task.net, metrics["confusion"])
+            task.best.offer(metrics[objective.MONITOR], task.progress.steps, task.net, metrics["confusion"])
             task.average.swap()
-            if isinstance(task.schedule, ReduceLROnPlateau):
-                task.schedule.step(metrics["val/loss"])
-            if engine.num_steps(trainer) == cfg.max_steps:
+            task.progress.judge(metrics["val/loss"])
+            optim.set_rate(task.optimizer, task.progress)
+            if task.progress.steps == cfg.max_steps:
                 trainer.terminate()
             if task.report:
                 task.report(trainer.state.epoch, metrics[objective.MONITOR])
 
-        state = {"trainer": trainer, "early_stopping": stopper, "best": task.best, "train_loss": task.loss}
-        state |= {"model": task.net, "optimizer": task.optimizer, "schedule": task.schedule, "scaler": task.scaler}
+        state = {"early_stopping": stopper, "best": task.best, "train_loss": task.loss}
+        state |= {"model": task.net, "optimizer": task.optimizer, "scaler": task.scaler}
         checkpoint.attach_checkpoints(trainer, state, cfg, stop)
         if saved:
             with checked(f"resume={cfg.resume}"):
-                Checkpoint.load_objects(state, saved)
-        trainer.run(train_loader, max_epochs=cfg.epochs)
+                Checkpoint.load_objects({name: part for name, part in state.items() if saved[name]}, saved)
+        trainer.run(train_loader)
         stop.end()
 
 

@@ -50,19 +50,19 @@ class SaveState(pl.Callback):
         self.stop.end()
 
     def on_exception(self, trainer: pl.Trainer, task: Any, error: BaseException) -> None:
-        if trainer.training and self.complete and self.stop.salvages(trainer.global_step, error):
+        if trainer.training and self.complete and self.stop.salvages(error):
             self.save(trainer)
 
     def save(self, trainer: pl.Trainer) -> None:
         trainer.save_checkpoint(self.folder / f"step-{trainer.global_step:08d}.pt")
 
 
-def load_step(path: Path, net: Net) -> int:
-    """The optimizer step a checkpoint of this network ends with; raises `UserError` if it is of another."""
+def load_progress(path: Path, net: Net) -> dict[str, int]:
+    """Where a run of this network was at a checkpoint; raises `UserError` if it is of another."""
     with checked(path):
         state = storage.load_checkpoint(path)
         if "pytorch-lightning_version" not in state:
             raise UserError(f"{path}: Lightning did not save this. Give a new run another --out_dir.")
         weights = {name[4:]: value for name, value in state["state_dict"].items() if name.startswith("net.")}
         storage.load_weights(net, weights, path)
-        return int(state["global_step"])
+        return dict(state["progress"])

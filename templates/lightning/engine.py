@@ -6,7 +6,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.plugins.precision import MixedPrecision, Precision
 from torch import Tensor
-from torch.optim.lr_scheduler import ReduceLROnPlateau
+from torch.optim import Optimizer
 from torchmetrics import SumMetric
 from torchmetrics.classification import MulticlassConfusionMatrix
 
@@ -14,14 +14,15 @@ from . import metrics, objective, optim, parallel, processes, runs, seeding
 from .config import Config
 from .data import Batch
 from .model import Net
+from .progress import Progress
 
 
 class Task(pl.LightningModule):
     """Image classification: the network returns logits [B, C]."""
 
-    def __init__(self, net: Net, cfg: Config, best: runs.Best, total_steps: int, report: runs.Report = None) -> None:
+    def __init__(self, net: Net, cfg: Config, best: runs.Best, progress: Progress, report: runs.Report = None) -> None:
         super().__init__()
-        self.net, self.cfg, self.best, self.total_steps, self.report = net, cfg, best, total_steps, report
+        self.net, self.cfg, self.best, self.progress, self.report = net, cfg, best, progress, report
         self.losses: list[Tensor] = []  # of batches since the last step
         self.train_loss = metrics.MeanLoss()  # since the last point of the curves
         self.val_loss = SumMetric(nan_strategy="disable")
@@ -31,9 +32,19 @@ class Task(pl.LightningModule):
     def configure_model(self) -> None:
         parallel.distribute(self.net, self.device_mesh)
 
+    def on_train_start(self) -> None:
+        """Let Lightning count on from where the run is."""
+        loop = self.trainer.fit_loop
+        loop.epoch_progress.current.processed = loop.epoch_progress.current.completed = self.progress.epoch
+        loop.epoch_loop.automatic_optimization.optim_progress.optimizer.step.total.completed = self.progress.steps
+        loop.epoch_loop._batches_that_stepped = self.progress.steps
+
+    def on_train_epoch_start(self) -> None:
+        """Let an epoch that a run resumes in end, with a validation, when its batches do."""
+        self.trainer.fit_loop.max_batches = self.trainer.val_check_batch = self.progress.batches_left
+
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        iteration = self.current_epoch * int(self.trainer.num_training_batches) + batch_idx + 1
-        seeding.seed_step(self.cfg.seed, iteration, processes.rank())
+        seeding.seed_step(self.cfg.seed, self.progress.batches + len(self.losses) + 1, processes.rank())
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         images, labels = batch
@@ -42,14 +53,17 @@ class Task(pl.LightningModule):
         return loss
 
     def configure_gradient_clipping(self, *args: Any, **kwargs: Any) -> None:
-        self.guard.clip(self.trainer.global_step + 1)
+        self.guard.clip(self.progress.steps + 1)
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        super().optimizer_step(*args, **kwargs)
         for loss in self.losses:
             self.train_loss.update(loss)
+        self.progress.advance(len(self.losses))
         self.losses.clear()
-
-    def on_train_batch_end(self, *args: Any) -> None:
-        if self.trainer.global_step == self.cfg.max_steps:
-            self.trainer.should_stop = True  # unlike Trainer(max_steps=...), this validates before it ends
+        optim.set_rate(self.trainer.optimizers[0], self.progress)
+        # Unlike Trainer(max_steps=...), this validates before it ends.
+        self.trainer.should_stop |= self.progress.steps == self.cfg.max_steps
 
     def on_validation_start(self) -> None:
         self.average.swap()
@@ -69,28 +83,24 @@ class Task(pl.LightningModule):
         self.best.offer(self.scores[objective.MONITOR], self.global_step, self.net, counts)
         self.average.swap()
         self.log_dict(self.scores, logger=False)  # for callbacks; `LogMetrics` sends them to the loggers
-        if isinstance(schedule := self.lr_schedulers(), ReduceLROnPlateau):
-            schedule.step(self.scores["val/loss"])
+        self.progress.judge(self.scores["val/loss"])
+        optim.set_rate(self.trainer.optimizers[0], self.progress)
 
-    def configure_optimizers(self) -> Any:
-        optimizer = optim.build_optimizer(self.net, self.cfg)
+    def configure_optimizers(self) -> Optimizer:
+        optimizer = optim.build_optimizer(self.net, self.progress)
         self.average = optim.WeightAverage(optimizer, self.cfg.ema_decay)
         scaler = getattr(self.trainer.precision_plugin, "scaler", None) or torch.amp.GradScaler(enabled=False)
         self.guard = optim.Guard(optimizer, self.cfg.optim.grad_clip, scaler)
-        schedule = optim.build_schedule(optimizer, self.cfg.optim, self.total_steps)
-        return [optimizer], [{"scheduler": schedule, "interval": "step", "reduce_on_plateau": False}]
+        return optimizer
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint |= {"train_loss": self.train_loss.save(), "best": self.best.state_dict()}
+        own = {"best": self.best.state_dict(), "progress": self.progress.state_dict()}
+        checkpoint |= own | {"train_loss": self.train_loss.save()}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.train_loss.load(checkpoint["train_loss"])
         self.best.load_state_dict(checkpoint["best"])
-
-    def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
-        """A plateau is stepped by the validation: Lightning would do it after the checkpoint of its epoch."""
-        if not isinstance(scheduler, ReduceLROnPlateau):
-            scheduler.step()
+        del checkpoint["loops"]  # Lightning's counters, which go on with unchanged settings only
 
 
 def build_precision(cfg: Config) -> Precision:

@@ -25,6 +25,7 @@ from . import (
     #: endif
 )
 from .config import Config
+from .progress import Progress
 
 
 #: if loggers
@@ -103,7 +104,7 @@ class LogMetrics(pl.Callback):
 
     #: if measured
     def on_train_start(self, trainer: pl.Trainer, task: Any) -> None:
-        self.meter = meter.Meter(trainer.global_step)
+        self.meter = meter.Meter(task.progress.steps)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, task: Any) -> None:
         self.meter.start()
@@ -133,11 +134,11 @@ class LogMetrics(pl.Callback):
             task.report(trainer.current_epoch + 1, task.scores[objective.MONITOR])
 
 
-def open_loggers(cfg: Config, steps_per_epoch: int, stack: contextlib.ExitStack) -> list[runs.Sink]:
+def open_loggers(cfg: Config, progress: Progress, stack: contextlib.ExitStack) -> list[runs.Sink]:
     """All loggers, with the hyperparameters, for the first process; `stack` closes them."""
-    sinks: list[runs.Sink] = [runs.MetricsFile(cfg.out_dir, steps_per_epoch)]
+    sinks: list[runs.Sink] = [runs.MetricsFile(cfg.out_dir, progress)]
     #: if monitoring == "prometheus"
-    sinks.append(stack.enter_context(prometheus.Prometheus(cfg.out_dir, steps_per_epoch)))
+    sinks.append(stack.enter_context(prometheus.Prometheus(cfg.out_dir, progress)))
     #: endif
     #: if "tensorboard" in loggers
     sinks.append(stack.enter_context(TensorBoard(cfg)))

@@ -16,9 +16,10 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning import callbacks
 
-from . import checkpoint, data, engine, loggers, objective, optim, parallel, processes, runs, signals, speed
+from . import checkpoint, data, engine, loggers, objective, parallel, processes, runs, signals, speed
 from .config import Config, checked, parse, plain_errors
 from .model import Net
+from .progress import START, Progress
 
 
 class EarlyStopping(callbacks.EarlyStopping):
@@ -51,25 +52,23 @@ def train(cfg: Config, report: runs.Report) -> float:
     net = speed.prepare(Net(cfg.model, images.shape[0], len(images.classes)), cfg)
 
     saved = runs.find_checkpoint(cfg)
-    step = checkpoint.load_step(saved, net) if saved else 0
-    loaders = data.build_loaders(images, cfg, step)
-    goal = optim.total_steps(cfg, len(loaders[0]))
-    if saved and (score := runs.finished_score(cfg, goal)) is not None:
+    progress = Progress(len(images.train), cfg, checkpoint.load_progress(saved, net) if saved else START)
+    loaders = data.build_loaders(images, cfg, progress)
+    if saved and (score := runs.finished_score(cfg, progress.goal)) is not None:
         return score
-    with runs.start(cfg, step), ExitStack() as stack:
+    with runs.start(cfg, progress.steps), ExitStack() as stack:
         if cfg.profile:
             stack.enter_context(speed.profiled(cfg))
-        steps_per_epoch = optim.steps_per_epoch(cfg, len(loaders[0]))
-        sinks = loggers.open_loggers(cfg, steps_per_epoch, stack) if processes.rank() == 0 else []
-        if step < goal:
-            fit(engine.Task(net, cfg, runs.Best(cfg, images), goal, report), loaders, sinks, saved)
-        return runs.finish(cfg, goal)
+        sinks = loggers.open_loggers(cfg, progress, stack) if processes.rank() == 0 else []
+        if progress.steps < progress.goal:
+            fit(engine.Task(net, cfg, runs.Best(cfg, images), progress, report), loaders, sinks, saved)
+        return runs.finish(cfg, progress.goal)
 
 
 def fit(task: engine.Task, loaders: data.Loaders, sinks: list[runs.Sink], saved: Path | None = None) -> None:
     """Train and validate until the goal is reached."""
     cfg = task.cfg
-    with signals.Stop(cfg, len(loaders[0])) as stop:
+    with signals.Stop(cfg, task.progress) as stop:
         trainer = pl.Trainer(
             **parallel.placement(),
             plugins=[engine.build_precision(cfg), checkpoint.Files()],
@@ -100,8 +99,8 @@ def build_callbacks(cfg: Config, sinks: list[runs.Sink], stop: signals.Stop) -> 
 
 def main() -> None:
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    # Lightning calls what torch deprecates, and cannot know that loaders resume, and that scores are of all processes.
-    needless = "treespec, LeafSpec|is not resumable|many workers|the logging interval|sync_dist=True"
+    # Lightning calls what torch deprecates, and cannot know that scores are of all processes.
+    needless = "treespec, LeafSpec|many workers|the logging interval|sync_dist=True"
     warnings.filterwarnings("ignore", f".*({needless})")
     with plain_errors(), parallel.process_group():
         cfg, _ = parse("train")

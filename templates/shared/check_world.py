@@ -17,11 +17,12 @@ from typing import Any
 
 import torch
 
-from . import optim, parallel, runs, speed
+from . import parallel, runs, speed
 from .config import Config, UserError, parse, plain_errors
 from .data import Images, Loaders, build_loaders, load_images
 from .engine import Task
 from .model import Net
+from .progress import Progress
 from .train import fit
 
 SIZE: dict[str, Any] = {"--size": {"type": int, "required": True, "help": "number of processes"}}
@@ -34,14 +35,15 @@ def become(rank: int, size: int) -> None:
     os.environ.update({"MASTER_ADDR": "localhost", "MASTER_PORT": "29500", "TORCHELASTIC_RUN_ID": "none"})
 
 
-def share_out(images: Images, cfg: Config, size: int) -> Loaders:
-    """The loaders of the first process, which are like those of the last: each has a batch to begin with."""
+def share_out(images: Images, cfg: Config, size: int) -> tuple[Loaders, Progress]:
+    """The loaders of the first process, and where it is; those of the last are alike: each has a batch."""
     for rank in (size - 1, 0):
         become(rank, size)
-        loaders = build_loaders(images, cfg, 0)
+        progress = Progress(len(images.train), cfg)
+        loaders = build_loaders(images, cfg, progress)
         for loader in loaders:
             next(iter(loader))
-    return loaders
+    return loaders, progress
 
 
 def main() -> None:
@@ -53,19 +55,16 @@ def main() -> None:
         cfg = replace(cfg, epochs=1, max_steps=1, patience=0, resume="never", out_dir=Path(folder) / "run")
         cfg = replace(cfg, compile=False, profile=False, sync_batchnorm=False)  # which is for GPUs
         images = load_images(cfg.data)
-        loaders = share_out(images, cfg, args.size)
+        loaders, progress = share_out(images, cfg, args.size)
         warnings.simplefilter("ignore")
         logging.disable(logging.WARNING)
         torch.manual_seed(cfg.seed)
         net = speed.prepare(Net(cfg.model, images.shape[0], len(images.classes)), cfg)
         parallel.pretend_group(args.size)
         with runs.start(cfg, step=0), redirect_stdout(StringIO()):
-            fit(Task(net, cfg, runs.Best(cfg, images), total_steps=1), loaders, [])
+            fit(Task(net, cfg, runs.Best(cfg, images), progress), loaders, [])
         samples = args.size * cfg.data.batch_size * cfg.optim.accumulate
-        print(
-            f"{args.size} processes can train this: {samples} samples a step,"
-            f" {optim.steps_per_epoch(cfg, len(loaders[0]))} steps an epoch"
-        )
+        print(f"{args.size} processes can train this: {samples} samples a step, {progress.num_steps} steps an epoch")
 
 
 if __name__ == "__main__":

@@ -4,24 +4,18 @@ To change what a checkpoint or `best.pt` holds, raise `SCHEMA` by one and regist
 it, a function that turns the old content into the new.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 from .config import UserError
 
-SCHEMA = 4  # of what is saved now; manifests and best.json say with which one their file was
+SCHEMA = 5  # of what is saved now; manifests and best.json say with which one their file was
 
 BUFFERS = ("running_mean", "running_var", "num_batches_tracked")  # BatchNorm's, which are no weights
 
 State = dict[str, Any]
 Migrations = dict[int, Callable[[State], State]]
-
-
-def _fuse(state: State) -> State:
-    """Up to schema 2 only float32 had a fused optimizer."""
-    for group in _optimizer(state)["param_groups"]:
-        group |= {"fused": True, "foreach": None}
-    return state
 
 
 def _move(state: State) -> State:
@@ -35,12 +29,25 @@ def _move(state: State) -> State:
     return state
 
 
+def _count(state: State) -> State:
+    """Up to schema 4 the frameworks counted, and no samples."""
+    if "loops" in state:
+        ended = state["loops"]["fit_loop"]["epoch_loop.batch_progress"]["is_last_batch"]
+        steps, epoch, schedule = state["global_step"], state["epoch"] + ended, state["lr_schedulers"][0]
+    else:
+        engine, schedule = state["trainer"], state["schedule"]
+        steps, epoch = engine["step"], engine["iteration"] // engine["epoch_length"]
+    progress = {"steps": steps, "epoch": epoch, "samples": -1, "scale": _optimizer(state)["param_groups"][0]["lr"]}
+    progress |= {"best": schedule.get("best", math.inf), "waited": schedule.get("num_bad_epochs", 0)}
+    return state | {"progress": progress}
+
+
 def _optimizer(state: State) -> Any:
     return state["optimizer"] if "optimizer" in state else state["optimizer_states"][0]
 
 
 NO_LOSS = {"train_loss": {"total": 0.0, "weight": 0.0}}  # since the last point of the curve, as in schema 1
-CHECKPOINTS: Migrations = {1: lambda state: state | NO_LOSS, 2: _fuse, 3: _move}
+CHECKPOINTS: Migrations = {1: lambda state: state | NO_LOSS, 3: _move, 4: _count}
 WEIGHTS: Migrations = {}  # of best.pt: rename a parameter here when its module gets another name
 
 

@@ -8,45 +8,58 @@ from torch import Tensor, nn
 from torch.amp import GradScaler
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import AdamW, Optimizer
-from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR, ReduceLROnPlateau
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from .config import Config, OptimConfig
+from .config import LOG
+from .processes import rank
+from .progress import Progress
 
 
-def steps_per_epoch(cfg: Config, num_batches: int) -> int:
-    """Optimizer steps in an epoch; the last one may take fewer than `optim.accumulate` batches."""
-    return math.ceil(num_batches / cfg.optim.accumulate)
-
-
-def total_steps(cfg: Config, num_batches: int) -> int:
-    """Optimizer steps in a run that is not stopped early."""
-    steps = cfg.epochs * steps_per_epoch(cfg, num_batches)
-    return min(steps, cfg.max_steps) if cfg.max_steps > 0 else steps
-
-
-def build_optimizer(model: nn.Module, cfg: Config) -> Optimizer:
-    """AdamW; biases and norms (one-dimensional parameters) are not decayed."""
+def build_optimizer(model: nn.Module, progress: Progress) -> Optimizer:
+    """AdamW, at the rate of where the run is; biases and norms (one-dimensional parameters) are not decayed."""
     matrices, others = ([w for w in model.parameters() if (w.ndim > 1) is large] for large in (True, False))
     groups: list[dict[str, Any]] = [{"params": matrices}, {"params": others, "weight_decay": 0.0}]
-    return AdamW(groups, cfg.optim.lr, weight_decay=cfg.optim.weight_decay, fused=True)  # as `Guard` needs it
+    cfg = progress.cfg.optim
+    optimizer = AdamW(groups, cfg.lr, weight_decay=cfg.weight_decay, fused=True)  # as `Guard` needs it
+    optimizer.register_load_state_dict_pre_hook(keep_settings)
+    set_rate(optimizer, progress)
+    return optimizer
 
 
-def build_schedule(optimizer: Optimizer, cfg: OptimConfig, total_steps: int) -> LRScheduler:
-    """Step a `ReduceLROnPlateau` with the validation loss after each epoch, the others after each step."""
+def keep_settings(optimizer: Optimizer, saved: dict[str, Any]) -> dict[str, Any]:
+    """Let a checkpoint bring what an optimizer has learnt, but not its settings; say so if the rate is another one."""
+    before, now = saved["param_groups"][0]["lr"], optimizer.param_groups[0]["lr"]
+    if rank() == 0 and not math.isclose(before, now):
+        LOG.warning("The learning rate goes on at %.3g, where it was %.3g: settings have changed.", now, before)
+    pairs = zip(optimizer.param_groups, saved["param_groups"], strict=True)
+    return saved | {"param_groups": [own | {"params": group["params"]} for own, group in pairs]}
+
+
+def set_rate(optimizer: Optimizer, progress: Progress) -> None:
+    """Set the learning rate of the next step.
+
+    But for a plateau's, it is a function of the share of the goal that is done: any run can be extended.
+    """
+    cfg, total, beta = progress.cfg.optim, progress.total, 0.9
+    step = total - progress.goal + progress.steps
     if cfg.schedule == "plateau":
-        return ReduceLROnPlateau(optimizer, factor=0.5, patience=2)
-    if cfg.schedule == "onecycle":
-        return OneCycleLR(optimizer, max_lr=cfg.lr, total_steps=total_steps + 1)  # it counts step 0 too
+        rate = cfg.lr * progress.scale
+    elif cfg.schedule == "onecycle":  # as torch's `OneCycleLR` (Smith & Topin 2017, arXiv:1708.07120)
+        peak = 0.3 * (total + 1) - 1
+        low, rises = cfg.lr / 25, step <= peak
+        share = step / peak if rises else (step - peak) / (total - peak)
+        rate = anneal(low, cfg.lr, share) if rises else anneal(cfg.lr, low / 1e4, share)
+        beta = anneal(0.95, 0.85, share) if rises else anneal(0.85, 0.95, share)
+    elif step < cfg.warmup_steps:
+        rate = cfg.lr * ((step + 1) / cfg.warmup_steps)
+    else:  # half a cosine to zero (Loshchilov & Hutter 2017, arXiv:1608.03983)
+        rate = cfg.lr * anneal(1.0, 0.0, (step - cfg.warmup_steps) / max(1, total - cfg.warmup_steps))
+    for group in optimizer.param_groups:
+        group |= {"lr": rate, "betas": (beta, group["betas"][1])}
 
-    def scale(step: int) -> float:
-        """Linear warm-up, then a half cosine to zero (Loshchilov & Hutter 2017, arXiv:1608.03983)."""
-        if step < cfg.warmup_steps:
-            return (step + 1) / cfg.warmup_steps
-        progress = (step - cfg.warmup_steps) / max(1, total_steps - cfg.warmup_steps)
-        return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
-    return LambdaLR(optimizer, scale)
+def anneal(start: float, end: float, share: float) -> float:
+    return end + (start - end) / 2 * (1 + math.cos(math.pi * share))
 
 
 class Guard:

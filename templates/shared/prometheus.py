@@ -8,7 +8,6 @@ A step only sets numbers in memory. What can be slow or fail, a network or a dis
 own, so it neither delays a run nor ends it.
 """
 
-import math
 import os
 import re
 import sys
@@ -29,6 +28,7 @@ from prometheus_client import (
 )
 
 from . import addresses
+from .progress import Progress
 
 INTERVAL_S = 10.0  # between two files or pushes
 GRACE_S = 5.0  # that the end of a run waits for the last of them
@@ -37,8 +37,8 @@ GRACE_S = 5.0  # that the end of a run waits for the last of them
 class Prometheus(AbstractContextManager["Prometheus"]):
     """A gauge for every metric that is logged: `train/loss` is training_loss, `val/f1` is training_val_f1."""
 
-    def __init__(self, out_dir: Path, steps_per_epoch: int) -> None:
-        self.run, self.steps_per_epoch = out_dir.name, steps_per_epoch
+    def __init__(self, out_dir: Path, progress: Progress) -> None:
+        self.run, self.progress = out_dir.name, progress
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)  # memory and processor time of this process
         self.gauges: dict[str, Gauge] = {}
@@ -54,7 +54,7 @@ class Prometheus(AbstractContextManager["Prometheus"]):
         for name, value in metrics.items():
             self._set(name.removeprefix("train/"), value)
         self._set("step", step)
-        self._set("epoch", math.ceil(step / self.steps_per_epoch))
+        self._set("epoch", self.progress.epoch + (self.progress.samples > 0))
         self._set("last_update_timestamp_seconds", time.time())
 
     def __exit__(self, failed: object, *error: object) -> None:

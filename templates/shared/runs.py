@@ -1,7 +1,6 @@
 """The folder of a run: its settings, its metrics and its best score."""
 
 import json
-import math
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 
 from . import data, migrations, plots, processes, storage
 from .config import Config, UserError, checked
+from .progress import Progress
 
 Report = Callable[[int, float], None] | None  # is given (epoch, score) after each epoch
 
@@ -121,12 +121,12 @@ def send(sinks: list[Sink], step: int, metrics: dict[str, float]) -> None:
 class MetricsFile:
     """`metrics.csv`, a row a value: step, epoch (from 1), name, value."""
 
-    def __init__(self, out_dir: Path, steps_per_epoch: int = 1) -> None:
-        self.path, self.steps_per_epoch = out_dir / "metrics.csv", steps_per_epoch
+    def __init__(self, out_dir: Path, progress: Progress | None = None) -> None:
+        self.path, self.progress = out_dir / "metrics.csv", progress
 
     def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
         """Append values that were reached with optimizer step `step`."""
-        epoch = math.ceil(step / self.steps_per_epoch)
+        epoch = self.progress.epoch + (self.progress.samples > 0) if self.progress else 1
         rows = "".join(f"{step},{epoch},{name},{value:.6g}\n" for name, value in metrics.items())
         storage.insist(self.path, partial(storage.append, self.path, rows, self.path.stat().st_size))
 

@@ -15,6 +15,7 @@ from torch.utils.data.dataloader import _BaseDataLoaderIter
 
 from . import optim, processes
 from .config import LOG, Config, UserError
+from .progress import Progress
 
 # Exit codes; 75 asks a scheduler to start the run again. Windows has neither of the first two signals.
 HANGUP = getattr(signal, "SIGHUP", signal.SIGTERM)  # of a terminal that is closed
@@ -36,9 +37,8 @@ class Stop:
 
     guard: optim.Guard  # as soon as there is an optimizer
 
-    def __init__(self, cfg: Config, num_batches: int) -> None:
-        self.log_every, self.goal = cfg.log_every, optim.total_steps(cfg, num_batches)
-        self.steps_per_epoch = optim.steps_per_epoch(cfg, num_batches)
+    def __init__(self, cfg: Config, progress: Progress) -> None:
+        self.log_every, self.progress = cfg.log_every, progress
         self.code = 0  # of the signal that this process got
         self.handlers: dict[int, Any] = {}  # as they were
         self.agreement = processes.Agreement()  # on the exit code that all processes will end with, or 0
@@ -78,19 +78,19 @@ class Stop:
     def due(self, step: int) -> bool:
         """Whether to save and end after this step; after an epoch's last, its validation comes first."""
         asked = self.agreement.reach(self.code) or (step % self.log_every == 0 and self.guard.failed_step())
-        return bool(asked) and self.within_epoch(step)
+        return bool(asked) and self.within_epoch()
 
-    def within_epoch(self, step: int) -> bool:
-        return step % self.steps_per_epoch != 0 and step != self.goal
+    def within_epoch(self) -> bool:
+        return self.progress.samples > 0 and self.progress.steps < self.progress.goal
 
-    def salvages(self, step: int, error: BaseException) -> bool:
-        """Whether an error leaves the state after this step to be saved.
+    def salvages(self, error: BaseException) -> bool:
+        """Whether an error leaves the state after the last step to be saved.
 
         After an epoch's last step it is saved without that. Of several processes others may be gone, without
         which a state is not whole; nor is it in the middle of an update.
         """
         alone = processes.world_size() == 1 and isinstance(error, Exception) and not isinstance(error, UserError)
-        return alone and self.within_epoch(step) and step + 1 not in self.guard.skipped
+        return alone and self.within_epoch() and self.progress.steps + 1 not in self.guard.skipped
 
     def end(self) -> None:
         """End here if there is a reason to; the state is saved."""

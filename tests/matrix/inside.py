@@ -33,7 +33,6 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
 
 from tests.support.forkserver import FIRST
 from tests.support.readers import READERS
@@ -165,9 +164,9 @@ def run_verb(verb: str, arguments: list[str]) -> None:
 
 
 def live_state(model: nn.Module) -> Leaves:
-    """The weights, and the states of the optimizer, its schedule and the gradient scaler in this process."""
+    """The weights, and the states of the optimizer and the gradient scaler in this process."""
     found: set[tuple[str, str]] = set(leaves(model.state_dict()))
-    kinds = {Optimizer, LRScheduler, torch.amp.GradScaler}
+    kinds = {Optimizer, torch.amp.GradScaler}
     stateful = {kind: any(base in kinds for base in kind.__mro__) for kind in map(type, gc.get_objects())}
     for thing in gc.get_objects():  # without those of before the fork
         if stateful.get(type(thing)):

@@ -76,12 +76,12 @@ MUTATIONS = (
         has(framework="lightning", precision="fp16"),
     ),
     Mutation(
-        "Ignite does not save the schedule",
-        "ignite/train.py",
-        '"schedule": task.schedule, ',
-        "",
+        "a run that goes on begins its epoch anew",
+        "shared/progress.py",
+        "self.samples = min(samples, num_samples - self.taken)",
+        "self.samples = 0",
         TRAINING,
-        has(framework="ignite"),
+        lambda _: True,
     ),
     Mutation(
         "Ignite does not seed a step",
@@ -94,18 +94,18 @@ MUTATIONS = (
     Mutation(
         "Lightning seeds each step alike",
         "lightning/engine.py",
-        "seed_step(self.cfg.seed, iteration,",
+        "seed_step(self.cfg.seed, self.progress.batches + len(self.losses) + 1,",
         "seed_step(self.cfg.seed, batch_idx,",
         TRAINING,
         has(framework="ignite"),  # a resumed run makes the same mistake: what shows is that the two differ
     ),
     Mutation(
-        "Ignite never moves on to the next order of samples",
-        "ignite/engine.py",
-        ".set_epoch(trainer.state.epoch - 1)",
-        ".set_epoch(0)",
+        "a run that goes on begins with the highest learning rate",
+        "shared/optim.py",
+        "    set_rate(optimizer, progress)\n    return optimizer",
+        "    return optimizer",
         TRAINING,
-        has(framework="ignite"),
+        lambda _: True,
     ),
     Mutation(
         "nobody waits for the first process at the end",
@@ -128,9 +128,9 @@ MUTATIONS = (
     Mutation(
         "Ignite begins a new average of the weights",
         "ignite/train.py",
-        "Checkpoint.load_objects(state, saved)",
-        'for slot in saved["optimizer"]["state"].values(): slot.pop("average", 0)\n'
-        "            Checkpoint.load_objects(state, saved)",
+        "            Checkpoint.load_objects(",
+        '            for slot in saved["optimizer"]["state"].values(): slot.pop("average", 0)\n'
+        "            Checkpoint.load_objects(",
         ALONE,
         has(framework="ignite"),
     ),
@@ -145,7 +145,7 @@ MUTATIONS = (
     Mutation(
         "a signal ends a run with the epoch",
         "shared/signals.py",
-        "return bool(asked) and self.within_epoch(step)",
+        "return bool(asked) and self.within_epoch()",
         "return False",
         ALONE,
         lambda _: True,
@@ -153,7 +153,7 @@ MUTATIONS = (
     Mutation(
         "an error loses the steps since the last validation",
         "shared/signals.py",
-        "return alone and self.within_epoch(step) and step + 1 not in self.guard.skipped",
+        "return alone and self.within_epoch() and self.progress.steps + 1 not in self.guard.skipped",
         "return False",
         ALONE,
         lambda _: True,

@@ -272,7 +272,7 @@ def expect_restored(project: Rendered, first: list[inside.Observed], then: list[
     began = frozenset[tuple[str, str]]().union(*(process.began_with for process in then))
     if lost := sorted(began - saved):
         raise WrongError(f"a resumed run begins with what its checkpoint does not hold: {lost}")
-    wanted = {"exp_avg", "exp_avg_sq", "last_epoch", "head.weight"}
+    wanted = {"exp_avg", "exp_avg_sq", "lr", "head.weight"}
     if project.answers["precision"] == "fp16":
         wanted |= {"scale"}
         if ("scale", repr(inside.OTHER_SCALE)) not in saved:

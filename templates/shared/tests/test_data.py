@@ -18,6 +18,7 @@ from my_project.data import (
     load_image,
     load_images,
 )
+from my_project.progress import START, Progress
 
 
 @pytest.fixture
@@ -41,9 +42,7 @@ def test_the_splits_share_no_image_and_hold_every_class():
 
 def test_the_order_depends_on_seed_and_epoch_alone():
     def order(seed, epoch):
-        batches = TrainBatches(500, Config(seed=seed), step=0)
-        batches.set_epoch(epoch)
-        return list(batches)
+        return list(TrainBatches(Progress(500, Config(seed=seed), START | {"epoch": epoch})))
 
     assert order(0, 1) == order(0, 1)
     assert order(0, 1) != order(0, 2)
@@ -51,10 +50,18 @@ def test_the_order_depends_on_seed_and_epoch_alone():
 
 
 def test_a_resumed_epoch_goes_on_where_it_stopped():
-    whole = TrainBatches(500, Config(), step=0)
-    whole.set_epoch(1)
-    resumed = TrainBatches(500, Config(), step=len(whole) + 3)
+    whole, resumed = (
+        TrainBatches(Progress(500, Config(), START | {"epoch": 1, "samples": samples})) for samples in (0, 3 * 64)
+    )
     assert list(resumed) == list(whole)[3:]
+
+
+def test_an_epoch_that_goes_on_with_other_batches_takes_the_samples_that_are_left():
+    whole = [index for indices, _ in TrainBatches(Progress(500, Config())) for index in indices]
+    smaller = Config(data=DataConfig(batch_size=16))
+    rest = [index for indices, _ in TrainBatches(Progress(500, smaller, START | {"samples": 64})) for index in indices]
+    assert rest[: len(whole) - 64] == whole[64:]
+    assert len(rest) == (500 - 64) // 16 * 16
 
 
 def test_all_processes_together_see_each_image_once(monkeypatch):
@@ -75,7 +82,8 @@ def test_augmentation_is_the_same_in_any_worker_and_on_a_gpu():
     cfg = Config(data=DataConfig(batch_size=400))
     with_workers = replace(cfg, data=replace(cfg.data, num_workers=2))
     gpu = torch.cuda.is_available()  # without workers the images are kept there
-    for ours, theirs in zip(*(build_loaders(images, c, 0)[0] for c in (cfg, with_workers)), strict=True):
+    at = Progress(len(images.train), cfg)
+    for ours, theirs in zip(*(build_loaders(images, c, at)[0] for c in (cfg, with_workers)), strict=True):
         assert ours[0].is_cuda == gpu
         torch.testing.assert_close(ours[0].cpu(), theirs[0], rtol=0, atol=1e-5 if gpu else 0)
 
@@ -140,4 +148,4 @@ def test_a_folder_that_cannot_be_trained_on_is_named(folder):
 
 def test_a_batch_larger_than_the_data_is_refused():
     with pytest.raises(UserError, match=r"Lower data\.batch_size"):
-        TrainBatches(10, Config(), step=0)
+        Progress(10, Config())

@@ -8,6 +8,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from my_project import prometheus
+from my_project.config import Config
+from my_project.progress import Progress
 from my_project.train import run
 
 
@@ -124,6 +126,6 @@ def test_a_gateway_that_is_gone_is_named_without_its_secrets(url, tmp_path, monk
 @pytest.mark.parametrize("address", ["nonsense", "127.0.0.1:99999", "nowhere.invalid:80", ""])
 def test_an_address_that_is_none_is_no_reason_to_stop(small, tmp_path, address, monkeypatch, capsys):
     monkeypatch.setenv("METRICS_ADDRESS", address)
-    with prometheus.Prometheus(tmp_path, 1) as sink:
+    with prometheus.Prometheus(tmp_path, Progress(64, Config())) as sink:
         sink.log_metrics({"train/loss": 1.0}, 1)
     assert ("warning" in capsys.readouterr().err) == bool(address)

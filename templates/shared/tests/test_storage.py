@@ -116,7 +116,7 @@ def test_weights_of_an_earlier_schema_are_brought_to_this_one(tmp_path, monkeypa
 def test_an_average_of_schema_3_finds_the_weights_it_is_of():
     net = nn.Sequential(nn.BatchNorm1d(2), nn.Linear(2, 2))
     state = {"optimizer": {"state": {0: {}, 1: {}, 2: {}, 3: {}}}, "average": net.state_dict()}
-    slots = migrations.migrate(state, 3, migrations.CHECKPOINTS, "x.pt")["optimizer"]["state"]
+    slots = migrations.CHECKPOINTS[3](state)["optimizer"]["state"]
     expected = [net[1].weight, net[0].weight, net[0].bias, net[1].bias]  # as the optimizer has them
     assert all(torch.equal(slots[i]["average"], weight) for i, weight in enumerate(expected))
 

@@ -15,9 +15,10 @@ from sklearn.model_selection import train_test_split
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Sampler, TensorDataset
 
-from . import optim, seeding, signals
+from . import seeding, signals
 from .config import LOG, Config, DataConfig, UserError
 from .processes import rank, world_size
+from .progress import Progress
 
 Batch = tuple[Tensor, Tensor]  # images [B, C, H, W] in 0..1 and labels [B]
 Share = tuple[list[int], list[list[float]]]  # of a step: indices [B] and moves [B, 2]
@@ -59,31 +60,23 @@ class Augmented(Split):
 class TrainBatches(Sampler[Share]):
     """Yields this process's share of each step: its indices, and how far each image is moved, -1..1 along x and y.
 
-    The order is f(seed, epoch), whatever the number of processes: step after step they share out the next
-    `batch_size * world_size` samples. The few that are left at the end of an epoch are skipped. The moves are
-    f(seed, epoch, index), so they do not depend on the worker that moves an image.
+    It begins where the run is. The order is f(seed, epoch), whatever the number of processes: step after step they
+    share out the next `batch_size * world_size` samples. The few that are left at the end of an epoch are skipped. The
+    moves are f(seed, epoch, index), so they do not depend on the worker that moves an image.
     """
 
-    def __init__(self, num_samples: int, cfg: Config, step: int) -> None:
-        self.num_samples, self.seed, self.batch_size = num_samples, cfg.seed, cfg.data.batch_size
-        if len(self) == 0:
-            few = f"the {num_samples} training images are too few for one step of {world_size()} process(es)"
-            raise UserError(f"data.batch_size={self.batch_size}: {few}. Lower data.batch_size.")
-        self.epoch, steps = divmod(step, optim.steps_per_epoch(cfg, len(self)))
-        self.done = {self.epoch: steps * cfg.optim.accumulate}  # batches of the epoch that a run resumes in
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch to yield next, before it begins."""
-        self.epoch = epoch
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
 
     def __len__(self) -> int:
-        return self.num_samples // (self.batch_size * world_size())
+        return self.progress.num_batches
 
     def __iter__(self) -> Iterator[Share]:
-        order = torch.randperm(self.num_samples, generator=seeding.generator(self.seed, self.epoch))
-        moves = 2 * torch.rand(self.num_samples, 2, generator=seeding.generator(self.seed, self.epoch, 1)) - 1
-        steps = order[: len(self) * world_size() * self.batch_size].view(len(self), world_size(), -1)
-        return ((own.tolist(), moves[own].tolist()) for own in steps[self.done.get(self.epoch, 0) :, rank()])
+        at, seed = self.progress, self.progress.cfg.seed
+        order = torch.randperm(at.num_samples, generator=seeding.generator(seed, at.epoch))
+        moves = 2 * torch.rand(at.num_samples, 2, generator=seeding.generator(seed, at.epoch, 1)) - 1
+        left = order[at.samples :][: at.batches_left * at.taken].view(at.batches_left, world_size(), -1)
+        return ((own.tolist(), moves[own].tolist()) for own in left[:, rank()])
 
 
 class Images(NamedTuple):
@@ -172,8 +165,8 @@ def _list(folder: Path, pattern: str) -> list[Path]:
     return [path for path in found if not any(part.startswith(NO_DATA) for part in path.relative_to(folder).parts)]
 
 
-def build_loaders(images: Images, cfg: Config, step: int) -> Loaders:
-    """The loaders to train on and to validate with, after `step` optimizer steps that are done already.
+def build_loaders(images: Images, cfg: Config, progress: Progress) -> Loaders:
+    """The loaders to train on, from where the run is, and to validate with.
 
     Images that take less than a quarter of the GPU's free memory are kept there, unless workers load them.
     """
@@ -181,8 +174,8 @@ def build_loaders(images: Images, cfg: Config, step: int) -> Loaders:
     free = torch.cuda.mem_get_info()[0] if torch.cuda.is_available() and cfg.data.num_workers == 0 else 0
     if 4 * sum(tensor.nbytes for tensor in tensors) < free:
         tensors = [tensor.cuda() for tensor in tensors]
-    batches = TrainBatches(len(images.train), cfg, step)
-    return _build_loader(Augmented(*tensors[:2]), batches, cfg), build_eval_loader(Split(*tensors[2:]), cfg)
+    train = _build_loader(Augmented(*tensors[:2]), TrainBatches(progress), cfg)
+    return train, build_eval_loader(Split(*tensors[2:]), cfg)
 
 
 def build_eval_loader(split: Split, cfg: Config) -> DataLoader[Batch]:
