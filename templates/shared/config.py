@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn, cast
 
 import yaml
-from jsonargparse import ArgumentParser, Namespace, dict_to_namespace
+from jsonargparse import ArgumentParser, Namespace
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, TypeAdapter
 
 from .model import ModelConfig
@@ -78,7 +78,9 @@ class Config:
 
     def flat(self) -> dict[str, Any]:
         """The same by dotted name, such as `optim.lr`."""
-        return vars(dict_to_namespace(self.plain()).as_flat())
+        tree = self.plain()
+        groups = {name: tree.pop(name) for name in list(tree) if isinstance(tree[name], dict)}
+        return tree | {f"{group}.{key}": value for group in groups for key, value in groups[group].items()}
 
 
 UNKNOWN = r"arguments: --([^\s=]+)|Group '(\w+)' does not accept option '(\w+)'|Option '(\w+)' is not"

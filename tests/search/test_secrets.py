@@ -4,7 +4,6 @@ import json
 import os
 import pickle
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 import redis as client
 
 from tests.search.test_search import SHORT, Search, new, trials
+from tests.support import forks
 from tests.support.projects import FRAMEWORKS
 
 PASSWORD = "s3cr3t%2Fp%40ss"  # s3cr3t/p@ss
@@ -51,10 +51,11 @@ def locked(redis: str) -> str:
     return redis.replace("://", f"://worker:{PASSWORD}@")
 
 
+@pytest.mark.cold
 def test_a_password_in_a_variable_reaches_no_process_list_and_no_file(tmp_path: Path, locked: str) -> None:
     project = new(tmp_path, "ignite", loggers=["wandb"])
-    command = [
-        sys.executable,
+    command: list[str | Path] = [
+        forks.python(cold=True),
         "-m",
         "my_project.tune",
         *SHORT,

@@ -4,7 +4,6 @@ import json
 import math
 import shutil
 from collections.abc import Callable
-from functools import cache
 from itertools import product
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import pytest
 
 from tests.conftest import Say
 from tests.support.projects import FRAMEWORKS, Project, by_framework, rendered, write
+from tests.support.proofs import once
 from tests.support.releases import ROOT
 
 NUM_SAMPLES = 1298  # to train on
@@ -48,7 +48,7 @@ def arguments(before: int, change: str, stop: str) -> list[str]:
 def ends(tmp_path_factory: pytest.TempPathFactory) -> Ends:
     """The folder of the runs of a framework that went on with something changed; all of them run at once."""
 
-    @cache
+    @once
     def train(framework: str) -> Path:
         folder = tmp_path_factory.mktemp(framework)
         project = Project(

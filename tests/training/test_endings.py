@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -16,7 +15,10 @@ import pytest
 from PIL import Image
 
 from mlscaffold.catalogue import Answers
+from tests.support import forks, proofs
 from tests.support.projects import FRAMEWORKS, Project, by_framework, rendered, write
+
+pytestmark = pytest.mark.cold  # forks hide what keeps a process from ending
 
 LONGEST_S = 120  # of a run, on a busy machine
 TRAIN = ("-m", "my_project.train", "--log_every", "1", "--num_threads", "1", "--model.width", "4")
@@ -52,14 +54,15 @@ def small(framework: str, folder: Path, **answers: str | list[str]) -> Project:
 def start(project: Project, *arguments: str, **options: object) -> "subprocess.Popen[str]":
     """Start Python as a user does, as the first process of a session."""
     defaults = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen(  # type: ignore[call-overload, no-any-return]
-        [sys.executable, *arguments],
-        cwd=project.folder,
-        env=project.settings,
-        start_new_session=True,
-        text=True,
-        **(defaults | options),
-    )
+    with proofs.apart():
+        return subprocess.Popen(  # type: ignore[call-overload, no-any-return]
+            [forks.python(cold=True), *arguments],
+            cwd=project.folder,
+            env=project.settings,
+            start_new_session=True,
+            text=True,
+            **(defaults | options),
+        )
 
 
 def end(run: "subprocess.Popen[str]") -> str:

@@ -6,7 +6,6 @@ import json
 import os
 import re
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from PIL import Image
 from tests.conftest import Say
 from tests.support.images import KINDS, Kind
 from tests.support.projects import FRAMEWORKS, Project, by_framework, rendered, write
+from tests.support.proofs import once
 from tests.support.releases import ROOT
 from tests.support.services import serving
 
@@ -28,7 +28,7 @@ GetProject = Callable[[str], Project]
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> GetProject:
-    @cache
+    @once
     def make(framework: str) -> Project:
         made = rendered({"framework": framework, "loggers": [], "serving": "fastapi"})
         return Project(write(made, tmp_path_factory.mktemp(framework)), "my_project")
@@ -57,7 +57,7 @@ def readings(project: GetProject, files: Path) -> dict[str, Any]:
     return told
 
 
-@cache
+@once
 def noise(seed: int = 0) -> Image.Image:
     return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (9, 7, 3), dtype=np.uint8))
 
@@ -247,6 +247,7 @@ def test_a_bad_image_is_named_in_a_line_before_anything_is_written(
         assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.cold
 def test_bad_images_of_a_littered_folder_with_splits_are_left_out_and_counted(
     project: GetProject, tmp_path: Path
 ) -> None:
@@ -260,7 +261,7 @@ def test_bad_images_of_a_littered_folder_with_splits_are_left_out_and_counted(
     settings = ("--data.root", root, "--out_dir", run, *QUICK)
     ours = project(FRAMEWORKS[0])
 
-    refused = ours.start("-m", "my_project.train", *settings)
+    refused = ours.start_fork("-m", "my_project.train", *settings)
     assert refused.returncode == 1
     assert refused.stderr.startswith(f"error: {bad[0]}: this image cannot be read (")
     assert not run.exists()
@@ -281,6 +282,7 @@ def test_bad_images_of_a_littered_folder_with_splits_are_left_out_and_counted(
     assert strict.stderr.startswith(f"error: {bad[0]}: ")
 
 
+@pytest.mark.cold
 def test_an_image_of_any_mode_gets_the_same_answer_of_predict_and_of_the_service(
     project: GetProject, tmp_path: Path, files: Path
 ) -> None:
