@@ -35,7 +35,7 @@ class Task(pl.LightningModule):
     def on_train_start(self) -> None:
         """Let Lightning count on from where the run is."""
         loop = self.trainer.fit_loop
-        loop.epoch_progress.current.processed = loop.epoch_progress.current.completed = self.progress.epoch
+        vars(loop.epoch_progress.current).update(processed=self.progress.epoch, completed=self.progress.epoch)
         loop.epoch_loop.automatic_optimization.optim_progress.optimizer.step.total.completed = self.progress.steps
         loop.epoch_loop._batches_that_stepped = self.progress.steps
 

@@ -81,7 +81,7 @@ class Stop:
         return bool(asked) and self.within_epoch()
 
     def within_epoch(self) -> bool:
-        return self.progress.samples > 0 and self.progress.steps < self.progress.goal
+        return bool(self.progress.samples and self.progress.steps < self.progress.goal)
 
     def salvages(self, error: BaseException) -> bool:
         """Whether an error leaves the state after the last step to be saved.
