@@ -36,6 +36,7 @@ class Plan:
     """Everything that an update does, before it does it."""
 
     project: Project
+    store: Store
     steps: tuple[Step, ...]
     base: str  # trees: the project as its templates made it,
     before: str  # as it is committed,
@@ -172,7 +173,7 @@ def _plan(project: Project, targets: Mapping[str, str], changes: Answers, templa
     stored = [store.entry(ours, layer.answers_file) for layer in project.layers]
     base = store.edit(store.tree_of(old), stored)
     merged = store.merge(base, ours, store.tree_of(new), f"template {steps[0].commit}")
-    return Plan(project, tuple(steps), base, ours, merged, _changed_files(store, ours, merged.tree))
+    return Plan(project, store, tuple(steps), base, ours, merged, _changed_files(store, ours, merged.tree))
 
 
 def _known(catalogue: Catalogue, layer: Layer) -> dict[str, Answer]:

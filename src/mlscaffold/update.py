@@ -4,16 +4,18 @@ The plan is what happens: no second computation could come to another result.
 """
 
 import json
+import os
 import shlex
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 import typer
 
 from mlscaffold.errors import ProjectError
 from mlscaffold.git import git, run_git
-from mlscaffold.merge import Store
 from mlscaffold.plan import Plan, plan_change, plan_update
 from mlscaffold.templates import Templates
 
@@ -73,8 +75,7 @@ def diff(folder: Path, to: str | None, words: list[str], *, as_json: bool) -> No
 def print_diff(plan: Plan) -> None:
     """Print a plan as git prints a change, in colour on a terminal."""
     colour = "always" if sys.stdout.isatty() else "never"
-    arguments = ["diff", f"--color={colour}", "--no-ext-diff", plan.before, plan.merged.tree]
-    sys.stdout.write(git(plan.project.top, *arguments).stdout)
+    sys.stdout.write(plan.store.output("diff", f"--color={colour}", plan.before, plan.merged.tree))
 
 
 def show(plan: Plan) -> None:
@@ -103,23 +104,23 @@ def show(plan: Plan) -> None:
 
 def apply(plan: Plan) -> Path | None:
     """Change the working tree and the index, nothing else; return the patch with edits that were dropped."""
-    project, store = plan.project, Store(plan.project.top)
+    project, store = plan.project, plan.store
     _refuse_to_overwrite(plan)
-    patch = _save_dropped(plan)
-    store.git("read-tree", "-m", "-u", "HEAD", store.graft(project.prefix, plan.merged.tree))
+    git(project.top, "update-index", "-q", "--refresh")  # a file that was only touched is as committed
+    run_git(project.top, "read-tree", "-m", "-u", "HEAD", store.graft(project.prefix, plan.merged.tree))
     lines = []
     for path, sides in plan.conflicts.items():
         lines.append(f"0 {'0' * 40}\t{project.prefix}{path}")
         lines += [f"{mode} {name} {stage}\t{project.prefix}{path}" for stage, (mode, name) in sides.items()]
     if lines:
-        store.git("update-index", "-z", "--index-info", given="".join(f"{line}\0" for line in lines))
-    return patch
+        given = "".join(f"{line}\0" for line in lines)
+        run_git(project.top, "update-index", "-z", "--index-info", given=given)
+    return _save_dropped(plan)
 
 
 def _refuse_to_overwrite(plan: Plan) -> None:
-    taken = [
-        path for path, kind in plan.files.items() if kind == "added" and (plan.project.folder / path).exists()
-    ]
+    added = [path for path, kind in plan.files.items() if kind == "added"]
+    taken = [path for path in added if os.path.lexists(plan.project.folder / path)]
     if taken:
         raise ProjectError(
             f"{', '.join(taken)}: the template adds a file where git does not know yours.",
@@ -128,23 +129,23 @@ def _refuse_to_overwrite(plan: Plan) -> None:
 
 
 def _save_dropped(plan: Plan) -> Path | None:
-    """Write the edits that have no place any more as a patch to the files as the template had them."""
+    """Write the edits that have no place any more as a patch to the files as the template had them.
+
+    Its paths begin at the top of the repository, as `git apply` takes them in every folder of it.
+    """
     if not plan.dropped:
         return None
-    number = 1
-    while (path := plan.project.folder / PATCH.replace(".", f"-{number}." if number > 1 else ".")).exists():
-        number += 1
-    arguments = [
-        "diff",
-        "--binary",
-        "--no-ext-diff",
-        "--no-color",
-        f"--output={path}",
-        plan.base,
-        plan.before,
-    ]
-    run_git(plan.project.top, *arguments, "--", *plan.dropped)
-    return path
+    prefixes = (
+        f"--{side}-prefix={letter}/{plan.project.prefix}" for side, letter in (("src", "a"), ("dst", "b"))
+    )
+    words = ["diff", "--binary", "--full-index", "--no-renames", *prefixes, plan.base, plan.before]
+    patch = plan.store.output(*words, "--", *plan.dropped).encode(errors="surrogateescape")
+    for number in count(1):
+        path = plan.project.folder / PATCH.replace(".", f"-{number}." if number > 1 else ".")
+        with suppress(FileExistsError), path.open("xb") as file:
+            file.write(patch)
+            return path
+    return None
 
 
 def _tell(plan: Plan, patch: Path | None) -> None:
