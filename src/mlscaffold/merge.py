@@ -15,7 +15,8 @@ from pathlib import Path
 
 from mlscaffold.errors import ToolError
 from mlscaffold.git import make_bare, own_git, reason, run_git, run_own_git
-from mlscaffold.lines import Hunk, merge_lines
+from mlscaffold.layout import meaning
+from mlscaffold.lines import Hunk, Result, merge_lines
 from mlscaffold.render import File
 from mlscaffold.target import write
 
@@ -44,6 +45,7 @@ class Merged:
     conflicts: Conflicts  # with markers in the files of `tree`
     dropped: list[str] = field(default_factory=list)  # edited by the user, removed by the template
     kept_deleted: list[str] = field(default_factory=list)  # deleted by the user, changed by the template
+    relaid: list[str] = field(default_factory=list)  # the user's layout gave way to the template's
 
 
 class Store:
@@ -62,6 +64,7 @@ class Store:
             "objects",
         ]
         object_format, self.git_dir, objects = run_git(top, "rev-parse", *words).splitlines()
+        self.width = 64 if object_format == "sha256" else 40
         self.variables = {"GIT_OBJECT_DIRECTORY": objects}
         self.own = Path(tempfile.mkdtemp(prefix="mlscaffold-"))
         weakref.finalize(self, shutil.rmtree, self.own, ignore_errors=True)
@@ -95,9 +98,17 @@ class Store:
         """The committed tree of the project."""
         return run_git(self.top, "rev-parse", "--verify", f"HEAD:{prefix.rstrip('/')}")
 
+    def text(self, tree: str, path: str) -> str:
+        """A file of a tree; nothing, when there is none."""
+        return self.output("cat-file", "blob", f"{tree}:{path}")
+
     def entry(self, tree: str, path: str) -> str:
         """A file of a tree, as `edit` takes it; without such a file, what removes it."""
-        return self.git("ls-tree", "-z", tree, "--", path).rstrip("\0") or f"0 {'0' * 40}\t{path}"
+        return self.git("ls-tree", "-z", tree, "--", path).rstrip("\0") or self.no_entry(path)
+
+    def no_entry(self, path: str) -> str:
+        """What removes a file, as `edit` takes it."""
+        return f"0 {'0' * self.width}\t{path}"
 
     def edit(self, tree: str, entries: list[str]) -> str:
         """A tree with some entries changed."""
@@ -136,16 +147,16 @@ class Store:
     def _settle(self, merged: Merged, label: str) -> Merged:
         """Decide what git leaves open: files that one side removed, and changes of neighbouring lines."""
         for path, sides in list(merged.conflicts.items()):
-            entry = f"0 {'0' * 40}\t{path}"
+            entry = self.no_entry(path)
             if sides.keys() == {BASE, OURS}:
                 merged.dropped.append(path)
             elif sides.keys() == {BASE, THEIRS}:
                 merged.kept_deleted.append(path)
-            elif sides.keys() == {BASE, OURS, THEIRS} and (content := self._merge_file(sides, label)):
-                text, conflict = content
-                blob = self.git("hash-object", "-w", "--stdin", given=text)
+            elif sides.keys() == {BASE, OURS, THEIRS} and (result := self._merge_file(path, sides, label)):
+                blob = self.git("hash-object", "-w", "--stdin", given="".join(result.lines))
                 entry = f"{sides[OURS][0]} {blob}\t{path}"
-                if conflict:
+                merged.relaid += [path] if result.relaid else []
+                if result.conflict:
                     merged.tree = self.edit(merged.tree, [entry])
                     continue
             else:
@@ -154,7 +165,7 @@ class Store:
             del merged.conflicts[path]
         return merged
 
-    def _merge_file(self, sides: dict[int, Side], label: str) -> tuple[str, bool] | None:
+    def _merge_file(self, path: str, sides: dict[int, Side], label: str) -> Result | None:
         """Merge line by line; `None` for what is no text file."""
         if any(mode not in ("100644", "100755") for mode, _ in sides.values()):
             return None
@@ -162,8 +173,16 @@ class Store:
         hunks = self._hunks(base, ours), self._hunks(base, theirs)
         if None in hunks:
             return None
-        lines, conflict = merge_lines(self._lines(base), hunks[0] or [], hunks[1] or [], label)
-        return "".join(lines), conflict
+        lines, changes = self._lines(base), (hunks[0] or [], hunks[1] or [])
+        plain = merge_lines(lines, *changes, label)
+        if not plain.conflict or not path.endswith(".py") or not (before := meaning("".join(lines))):
+            return plain
+        if meaning("".join(self._lines(ours))) == before:
+            whole = Result(self._lines(theirs), relaid=True)
+        else:
+            whole = plain
+        result = merge_lines(lines, *changes, label, lambda found: meaning("".join(found)) == before)
+        return whole if result.conflict or not meaning("".join(result.lines)) else result
 
     def _hunks(self, before: str, after: str) -> list[Hunk] | None:
         """What changed between two blobs; `None` when they are binary."""

@@ -10,8 +10,10 @@ from mlscaffold.kits import Kit, apart, read_kit, refuse_what_is_unsafe
 from mlscaffold.merge import Conflicts, Merged, Store
 from mlscaffold.project import Layer, Project, open_project
 from mlscaffold.render import File, render
+from mlscaffold.requirements import requirements
 from mlscaffold.templates import Templates, is_older
 
+PYPROJECT = "pyproject.toml"
 KINDS = {"A": "added", "M": "changed", "T": "changed", "D": "removed"}
 
 
@@ -51,6 +53,17 @@ class Plan:
     def conflicts(self) -> Conflicts:
         return self.merged.conflicts
 
+    @property
+    def packages(self) -> dict[str, list[str]] | None:
+        """What is to be installed, and what no more; `None` while pyproject.toml is in conflict."""
+        before, after = (requirements(self.store.text(t, PYPROJECT)) for t in (self.before, self.merged.tree))
+        if before is None or after is None:
+            return None
+        return {
+            "added": [line for line in after if line not in before],
+            "removed": [line for line in before if line not in after],
+        }
+
     def as_json(self) -> dict[str, object]:
         return {
             "templates": [
@@ -67,6 +80,8 @@ class Plan:
             "conflicts": sorted(self.conflicts),
             "dropped_edits": self.dropped,
             "kept_deleted": self.merged.kept_deleted,
+            "layout_lost": self.merged.relaid,
+            "packages": self.packages,
         }
 
 

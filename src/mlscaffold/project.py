@@ -100,8 +100,10 @@ def _check_repository(folder: Path) -> None:
         raise ProjectError(
             "The repository has no commit yet.", "Run `git add --all && git commit -m Start` first."
         )
-    for name, remedy in UNDER_WAY.items():
-        if (folder / run_git(folder, "rev-parse", "--git-path", name)).exists():
+    words = (word for name in UNDER_WAY for word in ("--git-path", name))
+    places = run_git(folder, "rev-parse", *words).splitlines()
+    for place, (name, remedy) in zip(places, UNDER_WAY.items(), strict=True):
+        if (folder / place).exists():
             raise ProjectError(
                 f"Git is in the middle of something here ({name}).", f"End it first: {remedy}."
             )

@@ -45,6 +45,7 @@ class Templates:
         self.folder = Path(self.exits.enter_context(tempfile.TemporaryDirectory(prefix="mlscaffold-")))
         self.repository: Callable[[str], Path] = cache(self._clone)
         self.root: Callable[[str, str], Path] = cache(self._extract)
+        self.releases: Callable[[str], list[str]] = cache(self._tags)
         return self
 
     def __exit__(
@@ -77,7 +78,7 @@ class Templates:
             "Upgrade mlscaffold if the project is newer.",
         )
 
-    def releases(self, source: str) -> list[str]:
+    def _tags(self, source: str) -> list[str]:
         words = ("for-each-ref", "--format=%(refname:lstrip=2)", "refs/tags")
         return [
             tag for tag in run_own_git(self.repository(source), *words).splitlines() if NAME.fullmatch(tag)

@@ -5,6 +5,7 @@ The plan is what happens: no second computation could come to another result.
 
 import json
 import os
+import re
 import shlex
 import sys
 from contextlib import suppress
@@ -16,10 +17,14 @@ import typer
 
 from mlscaffold.errors import ProjectError
 from mlscaffold.git import git, run_git
-from mlscaffold.plan import Plan, plan_change, plan_update
+from mlscaffold.plan import PYPROJECT, Plan, plan_change, plan_update
+from mlscaffold.requirements import INSTALL
 from mlscaffold.templates import Templates
 
 PATCH = "dropped-edits.patch"
+OBEYED = re.compile(
+    r"\x1b(?!\[[\d;]*m)|[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f-\x9f]"
+)  # all but lines, tabs, colours
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +80,13 @@ def diff(folder: Path, to: str | None, words: list[str], *, as_json: bool) -> No
 def print_diff(plan: Plan) -> None:
     """Print a plan as git prints a change, in colour on a terminal."""
     colour = "always" if sys.stdout.isatty() else "never"
-    sys.stdout.write(plan.store.output("diff", f"--color={colour}", plan.before, plan.merged.tree))
+    text = plan.store.output("diff", f"--color={colour}", plan.before, plan.merged.tree)
+    content = text.encode(errors="surrogateescape")
+    if sys.stdout.isatty():  # files of others may hold what a terminal would obey
+        sys.stdout.write(OBEYED.sub("\N{REPLACEMENT CHARACTER}", content.decode(errors="replace")))
+    else:  # byte for byte, for `git apply`
+        sys.stdout.flush()
+        sys.stdout.buffer.write(content)
 
 
 def show(plan: Plan) -> None:
@@ -92,12 +103,18 @@ def show(plan: Plan) -> None:
             print(f"  {name}: {step.layer.answers.get(name)} is dropped: {step.reset[name]}")
     for name in plan.project.fixed:
         print(f"{name}: made from a kit without a history; its files stay as they are")
-    notes = dict.fromkeys(plan.conflicts, "  conflict: you and the template changed the same lines")
+    notes = dict.fromkeys(
+        plan.merged.relaid, "  where you changed the layout alone, it is the template's again"
+    )
     notes |= dict.fromkeys(plan.dropped, f"  you edited it; the edit goes to {PATCH}")
+    notes |= dict.fromkeys(plan.conflicts, "  conflict: you and the template changed the same lines")
     for path, kind in plan.files.items():
         print(f"  {kind:8} {path}{notes.get(path, '')}")
     for path in plan.merged.kept_deleted:
         print(f"  deleted  {path}  you deleted it; it stays deleted, though the template changed it")
+    for sign, lines in (plan.packages or {}).items():
+        for line in lines:
+            print(f"  {sign:8} {line} in {PYPROJECT}")
     if not plan.files:
         print("Nothing to change.")
 
@@ -110,7 +127,7 @@ def apply(plan: Plan) -> Path | None:
     run_git(project.top, "read-tree", "-m", "-u", "HEAD", store.graft(project.prefix, plan.merged.tree))
     lines = []
     for path, sides in plan.conflicts.items():
-        lines.append(f"0 {'0' * 40}\t{project.prefix}{path}")
+        lines.append(store.no_entry(f"{project.prefix}{path}"))
         lines += [f"{mode} {name} {stage}\t{project.prefix}{path}" for stage, (mode, name) in sides.items()]
     if lines:
         given = "".join(f"{line}\0" for line in lines)
@@ -157,7 +174,13 @@ def _tell(plan: Plan, patch: Path | None) -> None:
     if plan.conflicts:
         names = shlex.join(sorted(plan.conflicts))
         print(f"Conflicts in {len(plan.conflicts)} file(s), between <<<<<<< and >>>>>>>. Edit them; then:")
-        print(f"  git add {names} && git commit -m 'Update from mlscaffold'")
+        print(f"  git add -- {names} && git commit -m 'Update from mlscaffold'")
     else:
         print("Done, and staged. To keep it: git commit -m 'Update from mlscaffold'")
+    if plan.merged.relaid:
+        print("Where your layout gave way to the template's, run your formatter before you commit.")
+    if plan.packages is None:
+        print(f"Once {PYPROJECT} is settled, install again: {INSTALL}")
+    elif any(plan.packages.values()):
+        print(f"Other packages are needed than before. Install them: {INSTALL}")
     print("To go back: git restore --source=HEAD --staged --worktree -- .")
