@@ -49,7 +49,12 @@ SETTINGS: list[Setting] = [
     ("submodule.recurse", "false"),
     ("user.useConfigOnly", "true"),  # who is not set by name commits nothing
 ]
-PROGRAM = re.compile(r"(filter|hook)\.")  # settings that name programs, under names that anybody may choose
+# Settings that name programs, for git or for filters of the user that ask git for settings, as git-lfs does.
+PROGRAM = re.compile(
+    r"(filter|hook|lfs\.extension|lfs\.customtransfer)\.|lfs\..*standalonetransferagent$|credential\..*helper$"
+    r"|core\.(sshcommand|askpass|gitproxy|editor)$",
+    re.DOTALL,
+)
 FOREIGN = ("local", "worktree")  # scopes of settings that lie in the repository
 NOBODY = {
     "GIT_CONFIG_GLOBAL": os.devnull,

@@ -97,7 +97,8 @@ class Templates:
     def _clone(self, source: str) -> Path:
         place = self.folder / f"{len(list(self.folder.iterdir()))}.git"
         address = str(self.bundle) if source == SOURCE else _address(source)
-        allowed = LOCAL if Path(address).exists() else PROTOCOLS
+        here = address.startswith("file:") or Path(address).exists()
+        allowed = LOCAL if here else PROTOCOLS
         words = ("clone", "--quiet", "--bare", "--no-local", "--template=", "--", address, str(place))
         done = git(self.folder, *words, GIT_ALLOW_PROTOCOL=allowed)
         if done.returncode:

@@ -172,9 +172,9 @@ def _tell(plan: Plan, patch: Path | None) -> None:
         print(f"Your edits to files that are gone are in {patch.name}. To get such a file back as it was:")
         print(f"  git checkout {head} -- {shlex.quote(plan.dropped[0])}")
     if plan.conflicts:
-        names = shlex.join(sorted(plan.conflicts))
+        names = shlex.join(f"./{path}" if path[0] == "-" else path for path in sorted(plan.conflicts))
         print(f"Conflicts in {len(plan.conflicts)} file(s), between <<<<<<< and >>>>>>>. Edit them; then:")
-        print(f"  git add -- {names} && git commit -m 'Update from mlscaffold'")
+        print(f"  git add {names} && git commit -m 'Update from mlscaffold'")
     else:
         print("Done, and staged. To keep it: git commit -m 'Update from mlscaffold'")
     if plan.merged.relaid:

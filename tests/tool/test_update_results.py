@@ -20,7 +20,7 @@ from mlscaffold.render import render
 from mlscaffold.source import SOURCE, template_root
 from mlscaffold.target import write
 from mlscaffold.templates import Templates
-from mlscaffold.update import apply
+from mlscaffold.update import apply, print_diff
 from tests.support.command import mlscaffold, refused
 from tests.support.releases import clean_settings, commit, git
 
@@ -51,6 +51,7 @@ def committed(folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.cold
 def test_in_a_sparse_folder_a_dropped_edit_comes_back_and_new_packages_are_named(
     templates: Templates, tmp_path: Path
 ) -> None:
@@ -122,6 +123,27 @@ def test_another_meaning_on_the_same_lines_is_still_a_conflict(templates: Templa
     assert list(plan.conflicts) == ["src/digits/loggers.py"]
 
 
+def test_a_difference_of_files_in_any_encoding_is_what_git_apply_takes(
+    templates: Templates, tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    digits = committed(project(tmp_path / "digits", templates))
+    signals = digits / "src/digits/signals.py"
+    signals.write_bytes(signals.read_bytes().replace(b"CODES = {", b"# Gr\xf6\xdfe \x1b[2J\nCODES = {", 1))
+    commit(digits)
+    plan = plan_update(digits, None, templates)
+    capfdbinary.readouterr()
+    print_diff(plan)
+    sys.stdout.flush()
+    (tmp_path / "patch").write_bytes(capfdbinary.readouterr().out)
+    assert b"# Gr\xf6\xdfe \x1b[2J" in (tmp_path / "patch").read_bytes()
+    git(digits, "apply", str(tmp_path / "patch"))
+    applied = {name: (digits / name).read_bytes() for name in plan.files if (digits / name).is_file()}
+    git(digits, "reset", "--quiet", "--hard")
+    apply(plan)
+    assert applied == {name: (digits / name).read_bytes() for name in applied}
+
+
+@pytest.mark.cold
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root gives files away")
 def test_a_folder_of_another_owner_is_told_in_gits_words(templates: Templates, tmp_path: Path) -> None:
     digits = committed(project(tmp_path / "digits", templates))
@@ -162,20 +184,22 @@ ODD = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ODD)
 def test_a_release_with_the_name_of_an_option_or_an_expression_is_none(
-    name: str, templates: Templates, tmp_path: Path
+    templates: Templates, tmp_path: Path
 ) -> None:
     template = tmp_path / "template"
     shutil.copytree(templates.root(SOURCE, OLD), template)
-    committed(template)
+    source = f"git+{committed(template).as_uri()}"
+    for name in ODD:
+        with pytest.raises(ProjectError, match="has no release"):
+            templates.check(source, name)
     digits = project(tmp_path / "digits", templates)
     answers = digits / ".copier-answers.yml"
-    for old, new in ((SOURCE, template.as_uri()), (f"_commit: {OLD}", f"_commit: {json.dumps(name)}")):
+    for old, new in ((SOURCE, source), (f"_commit: {OLD}", f"_commit: {ODD[0]}")):
         assert old in answers.read_text()
         answers.write_text(answers.read_text().replace(old, new))
     committed(digits)
-    with pytest.raises(ProjectError, match=r"has no release|names no release"):
+    with pytest.raises(ProjectError, match=f"has no release {ODD[0]}"):
         plan_update(digits, None, templates)
     assert not list(tmp_path.rglob("OWNED*"))
 
