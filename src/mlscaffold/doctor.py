@@ -13,7 +13,7 @@ from mlscaffold import __version__
 from mlscaffold.answers import read_answers, read_mapping
 from mlscaffold.catalogue import Catalogue
 from mlscaffold.errors import MlscaffoldError
-from mlscaffold.git import git
+from mlscaffold.git import git, is_outside, reason, status
 from mlscaffold.render import ANSWERS_FILE
 
 OLDEST = (3, 11)  # Python
@@ -178,10 +178,12 @@ def _release(file: Path) -> Finding:
 
 
 def _changes(folder: Path) -> Finding:
-    status = git(folder, "status", "--porcelain", "--", ".")
-    if status.returncode:
+    looked = status(folder, "normal")
+    if is_outside(looked):
         return Finding("changes", "note", "No git repository; `copier update` needs one. Run `git init`.")
-    lines = status.stdout.splitlines()
+    if looked.returncode:
+        return Finding("changes", "broken", f"git does not use this repository: {reason(looked)}")
+    lines = [entry for entry in looked.stdout.split("\0") if entry]
     conflicts = [line[3:] for line in lines if "U" in line[:2] or line[:2] in ("AA", "DD")]
     if conflicts:
         return Finding("changes", "broken", f"Conflicts to resolve: {', '.join(conflicts)}")

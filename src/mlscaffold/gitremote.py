@@ -4,13 +4,14 @@ Git starts `git-remote-mlscaffold <remote> <address>` and speaks the protocol of
 lines in, lines out, a blank line ends a list. All in bytes, since Windows ends text lines with CR LF.
 """
 
-import subprocess
+import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 
 from mlscaffold import __version__
 from mlscaffold.errors import MlscaffoldError
+from mlscaffold.git import git, reason
 from mlscaffold.installed import bundle_of
 from mlscaffold.source import refs
 
@@ -61,8 +62,6 @@ def answer(lines: Iterable[str]) -> None:
 
 def unbundle(bundle: Path) -> None:
     """Put the objects of a bundle into the repository that git works on: it is in `GIT_DIR`."""
-    command = ["git", "bundle", "unbundle", str(bundle)]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    done = git(Path.cwd(), "bundle", "unbundle", str(bundle), GIT_DIR=os.environ.get("GIT_DIR", ".git"))
     if done.returncode:
-        reason = done.stderr.decode(errors="replace").strip()
-        raise MlscaffoldError(f"git could not read {bundle}: {reason}.", "Install mlscaffold anew.")
+        raise MlscaffoldError(f"git could not read {bundle}: {reason(done)}", "Install mlscaffold anew.")

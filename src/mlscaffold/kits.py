@@ -17,6 +17,7 @@ from packaging.version import Version
 from mlscaffold import __version__
 from mlscaffold.answers import read_mapping
 from mlscaffold.catalogue import Answer, Answers, Catalogue, plain, read
+from mlscaffold.committed import is_as_committed
 from mlscaffold.errors import AnswerError, KitError, did_you_mean, short
 from mlscaffold.git import git
 from mlscaffold.installed import folder_of, installed_kits
@@ -191,7 +192,7 @@ def _history(folder: Path) -> tuple[str, str]:
     top = git(folder, "rev-parse", "--show-toplevel")
     if top.returncode or Path(top.stdout.strip()).resolve() != folder.resolve():
         return "", ""
-    if git(folder, "status", "--porcelain").stdout.strip():
+    if not is_as_committed(folder):
         return "", ""
     exact = git(folder, "describe", "--tags", "--exact-match")
     commit = exact if not exact.returncode else git(folder, "rev-parse", "--verify", "HEAD")

@@ -2,10 +2,11 @@
 
 To git it is a conflict, too, when one side changes a line and the other the line beside it. Here only changes
 of the same lines are one, or two insertions at the same place: what a user wrote outside the lines that the
-template changed stays, wherever it stands.
+template changed stays, wherever it stands. Where one side changed no more than the layout of lines, the other
+side's lines are taken.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 Lines = list[str]  # with their line ends
@@ -34,10 +35,25 @@ class Region:
         return hunk.start < self.stop or (self.start, self.stop) == (hunk.start, hunk.stop)
 
 
-def merge_lines(base: Lines, ours: Sequence[Hunk], theirs: Sequence[Hunk], label: str) -> tuple[Lines, bool]:
-    """Merge the changes of both sides; tells whether markers of a conflict were needed."""
+@dataclass
+class Result:
+    """Merged lines, whether markers of a conflict were needed, and whether a layout of ours went."""
+
+    lines: Lines
+    conflict: bool = False
+    relaid: bool = False
+
+
+def merge_lines(
+    base: Lines,
+    ours: Sequence[Hunk],
+    theirs: Sequence[Hunk],
+    label: str,
+    is_layout: Callable[[Lines], bool] = lambda _: False,
+) -> Result:
+    """Merge the changes of both sides; `is_layout` tells lines of the base that are laid out anew."""
     result: Lines = []
-    conflict = False
+    merged = Result(result)
     position = 0
     for region in _regions(ours, theirs):
         result += base[position : region.start]
@@ -47,10 +63,16 @@ def merge_lines(base: Lines, ours: Sequence[Hunk], theirs: Sequence[Hunk], label
             result += mine
         elif not region.ours:
             result += other
+        elif is_layout([*base[: region.start], *mine, *base[region.stop :]]):
+            merged.relaid = True
+            result += other
+        elif is_layout([*base[: region.start], *other, *base[region.stop :]]):
+            result += mine
         else:
-            conflict = True
+            merged.conflict = True
             result += ["<<<<<<< yours\n", *_ended(mine), "=======\n", *_ended(other), f">>>>>>> {label}\n"]
-    return result + base[position:], conflict
+    result += base[position:]
+    return merged
 
 
 def _regions(ours: Iterable[Hunk], theirs: Iterable[Hunk]) -> list[Region]:

@@ -5,21 +5,25 @@ every edit that it cannot keep.
 """
 
 import re
+import shutil
 import tempfile
+import weakref
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from mlscaffold.errors import ToolError
-from mlscaffold.git import git, run_git
-from mlscaffold.lines import Hunk, merge_lines
+from mlscaffold.git import make_bare, own_git, reason, run_git, run_own_git
+from mlscaffold.layout import meaning
+from mlscaffold.lines import Hunk, Result, merge_lines
 from mlscaffold.render import File
 from mlscaffold.target import write
 
-# The same merge on every machine, whatever its user has set.
+# Rendered files are stored alike on every machine, whatever its user has set and whatever is checked out.
 SETTINGS = [
-    *("-c", "core.autocrlf=false", "-c", "core.safecrlf=false", "-c", "core.fileMode=true"),
-    *("-c", "merge.renames=true", "-c", "merge.directoryRenames=true", "-c", "merge.conflictStyle=merge"),
+    *(("core.autocrlf", "false"), ("core.fileMode", "true")),
+    *(("core.sparseCheckout", "false"), ("core.splitIndex", "false"), ("core.untrackedCache", "false")),
 ]
 NOBODY = {
     f"GIT_{role}_{what}": value
@@ -41,35 +45,70 @@ class Merged:
     conflicts: Conflicts  # with markers in the files of `tree`
     dropped: list[str] = field(default_factory=list)  # edited by the user, removed by the template
     kept_deleted: list[str] = field(default_factory=list)  # deleted by the user, changed by the template
+    relaid: list[str] = field(default_factory=list)  # the user's layout gave way to the template's
 
 
 class Store:
-    """The objects of a repository."""
+    """The objects of a repository, in a repository of our own beside it.
+
+    So nobody's settings, attributes and programs have a say in what a merge or a difference is.
+    """
 
     def __init__(self, top: Path) -> None:
         self.top = top
+        words = [
+            "--show-object-format",
+            "--absolute-git-dir",
+            "--path-format=absolute",
+            "--git-path",
+            "objects",
+        ]
+        object_format, self.git_dir, objects = run_git(top, "rev-parse", *words).splitlines()
+        self.width = 64 if object_format == "sha256" else 40
+        self.variables = {"GIT_OBJECT_DIRECTORY": objects}
+        self.own = Path(tempfile.mkdtemp(prefix="mlscaffold-"))
+        weakref.finalize(self, shutil.rmtree, self.own, ignore_errors=True)
+        make_bare(self.own, object_format)
 
-    def git(self, *arguments: str, given: str = "", **settings: str) -> str:
-        return run_git(self.top, *SETTINGS, *arguments, given=given, **settings)
+    def git(self, *arguments: str, given: str = "", **variables: str) -> str:
+        return run_own_git(self.own, *arguments, given=given, **self.variables, **variables)
+
+    def output(self, *arguments: str) -> str:
+        """What git prints, with every line end."""
+        return own_git(self.own, *arguments, **self.variables).stdout
 
     def tree_of(self, files: Mapping[str, File]) -> str:
-        """Store rendered files as a tree."""
+        """Store rendered files as a tree, as `git add` would in this repository."""
         with tempfile.TemporaryDirectory(prefix="mlscaffold-") as temporary:
             place = Path(temporary, "files")
             place.mkdir()
             write(files, place)
-            settings = {"GIT_INDEX_FILE": str(Path(temporary, "index")), "GIT_DIR": self._git_dir()}
-            settings["GIT_WORK_TREE"] = str(place)
-            run_git(place, *SETTINGS, "add", "--all", "--force", ".", **settings)
-            return run_git(place, "write-tree", **settings)
+            run = partial(
+                run_git,
+                place,
+                settings=SETTINGS,
+                GIT_DIR=self.git_dir,
+                GIT_WORK_TREE=str(place),
+                GIT_INDEX_FILE=str(Path(temporary, "index")),
+            )
+            run("add", "--all", "--force", ".")
+            return run("write-tree")
 
     def subtree(self, prefix: str) -> str:
         """The committed tree of the project."""
-        return self.git("rev-parse", f"HEAD:{prefix.rstrip('/')}" if prefix else "HEAD^{tree}")
+        return run_git(self.top, "rev-parse", "--verify", f"HEAD:{prefix.rstrip('/')}")
+
+    def text(self, tree: str, path: str) -> str:
+        """A file of a tree; nothing, when there is none."""
+        return self.output("cat-file", "blob", f"{tree}:{path}")
 
     def entry(self, tree: str, path: str) -> str:
         """A file of a tree, as `edit` takes it; without such a file, what removes it."""
-        return self.git("ls-tree", "-z", tree, "--", path).rstrip("\0") or f"0 {'0' * 40}\t{path}"
+        return self.git("ls-tree", "-z", tree, "--", path).rstrip("\0") or self.no_entry(path)
+
+    def no_entry(self, path: str) -> str:
+        """What removes a file, as `edit` takes it."""
+        return f"0 {'0' * self.width}\t{path}"
 
     def edit(self, tree: str, entries: list[str]) -> str:
         """A tree with some entries changed."""
@@ -81,15 +120,15 @@ class Store:
             return self.git("write-tree", GIT_INDEX_FILE=index)
 
     def graft(self, prefix: str, tree: str) -> str:
-        """The whole repository's tree, with the project's replaced."""
-        if not prefix:
+        """The whole repository's tree, with the project's replaced. No index is asked: it may be sparse."""
+        above, _, name = prefix.rstrip("/").rpartition("/")
+        if not name:
             return tree
-        with tempfile.TemporaryDirectory(prefix="mlscaffold-") as temporary:
-            index = str(Path(temporary, "index"))
-            self.git("read-tree", "HEAD", GIT_INDEX_FILE=index)
-            self.git("rm", "-r", "--cached", "--quiet", "--", prefix, GIT_INDEX_FILE=index)
-            self.git("read-tree", f"--prefix={prefix}", tree, GIT_INDEX_FILE=index)
-            return self.git("write-tree", GIT_INDEX_FILE=index)
+        entries = self.git("ls-tree", "-z", self.subtree(above)).rstrip("\0").split("\0")
+        given = [entry for entry in entries if entry.split("\t", 1)[1] != name]
+        given.append(f"040000 tree {tree}\t{name}")
+        made = self.git("mktree", "-z", "--missing", given="".join(f"{entry}\0" for entry in given))
+        return self.graft(above, made)
 
     def merge(self, base: str, ours: str, theirs: str, label: str) -> Merged:
         """Merge three trees; a file that one side removed and the other changed is removed.
@@ -98,25 +137,26 @@ class Store:
         """
         first = self._commit(base)
         branches = (self._commit(ours, first), self._commit(theirs, first))
-        done = git(self.top, *SETTINGS, "merge-tree", "--write-tree", "-z", "--no-messages", *branches)
+        words = ("merge-tree", "--write-tree", "-z", "--no-messages", *branches)
+        done = own_git(self.own, *words, **self.variables)
         if done.returncode > 1 or not done.stdout:
-            raise ToolError(f"git could not merge: {done.stderr.strip()}.")
+            raise ToolError(f"`git merge-tree` failed: {reason(done)}")
         tree, *entries = done.stdout.rstrip("\0").split("\0")
         return self._settle(Merged(tree, _conflicts(entries)), label)
 
     def _settle(self, merged: Merged, label: str) -> Merged:
         """Decide what git leaves open: files that one side removed, and changes of neighbouring lines."""
         for path, sides in list(merged.conflicts.items()):
-            entry = f"0 {'0' * 40}\t{path}"
+            entry = self.no_entry(path)
             if sides.keys() == {BASE, OURS}:
                 merged.dropped.append(path)
             elif sides.keys() == {BASE, THEIRS}:
                 merged.kept_deleted.append(path)
-            elif sides.keys() == {BASE, OURS, THEIRS} and (content := self._merge_file(sides, label)):
-                text, conflict = content
-                blob = self.git("hash-object", "-w", "--stdin", given=text)
+            elif sides.keys() == {BASE, OURS, THEIRS} and (result := self._merge_file(path, sides, label)):
+                blob = self.git("hash-object", "-w", "--stdin", given="".join(result.lines))
                 entry = f"{sides[OURS][0]} {blob}\t{path}"
-                if conflict:
+                merged.relaid += [path] if result.relaid else []
+                if result.conflict:
                     merged.tree = self.edit(merged.tree, [entry])
                     continue
             else:
@@ -125,7 +165,7 @@ class Store:
             del merged.conflicts[path]
         return merged
 
-    def _merge_file(self, sides: dict[int, Side], label: str) -> tuple[str, bool] | None:
+    def _merge_file(self, path: str, sides: dict[int, Side], label: str) -> Result | None:
         """Merge line by line; `None` for what is no text file."""
         if any(mode not in ("100644", "100755") for mode, _ in sides.values()):
             return None
@@ -133,28 +173,31 @@ class Store:
         hunks = self._hunks(base, ours), self._hunks(base, theirs)
         if None in hunks:
             return None
-        lines, conflict = merge_lines(self._lines(base), hunks[0] or [], hunks[1] or [], label)
-        return "".join(lines), conflict
+        lines, changes = self._lines(base), (hunks[0] or [], hunks[1] or [])
+        plain = merge_lines(lines, *changes, label)
+        if not plain.conflict or not path.endswith(".py") or not (before := meaning("".join(lines))):
+            return plain
+        if meaning("".join(self._lines(ours))) == before:
+            whole = Result(self._lines(theirs), relaid=True)
+        else:
+            whole = plain
+        result = merge_lines(lines, *changes, label, lambda found: meaning("".join(found)) == before)
+        return whole if result.conflict or not meaning("".join(result.lines)) else result
 
     def _hunks(self, before: str, after: str) -> list[Hunk] | None:
         """What changed between two blobs; `None` when they are binary."""
-        difference = self.git(
-            "diff", "--no-ext-diff", "--no-color", "--unified=0", "--histogram", before, after
-        )
+        difference = self.git("diff", "--unified=0", "--histogram", before, after)
         if re.search(r"^Binary files ", difference, re.MULTILINE):
             return None
         lines = self._lines(after)
         return [_hunk(found, lines) for found in HUNK.finditer(difference)]
 
     def _lines(self, blob: str) -> list[str]:
-        return LINE.findall(git(self.top, "cat-file", "blob", blob).stdout)
+        return LINE.findall(self.output("cat-file", "blob", blob))
 
     def _commit(self, tree: str, *parents: str) -> str:
         words = [word for parent in parents for word in ("-p", parent)]
         return self.git("commit-tree", tree, *words, "-m", "mlscaffold", **NOBODY)
-
-    def _git_dir(self) -> str:
-        return self.git("rev-parse", "--absolute-git-dir")
 
 
 def _hunk(found: re.Match[str], after: list[str]) -> Hunk:

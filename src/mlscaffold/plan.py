@@ -10,8 +10,10 @@ from mlscaffold.kits import Kit, apart, read_kit, refuse_what_is_unsafe
 from mlscaffold.merge import Conflicts, Merged, Store
 from mlscaffold.project import Layer, Project, open_project
 from mlscaffold.render import File, render
+from mlscaffold.requirements import requirements
 from mlscaffold.templates import Templates, is_older
 
+PYPROJECT = "pyproject.toml"
 KINDS = {"A": "added", "M": "changed", "T": "changed", "D": "removed"}
 
 
@@ -36,6 +38,7 @@ class Plan:
     """Everything that an update does, before it does it."""
 
     project: Project
+    store: Store
     steps: tuple[Step, ...]
     base: str  # trees: the project as its templates made it,
     before: str  # as it is committed,
@@ -49,6 +52,17 @@ class Plan:
     @property
     def conflicts(self) -> Conflicts:
         return self.merged.conflicts
+
+    @property
+    def packages(self) -> dict[str, list[str]] | None:
+        """What is to be installed, and what no more; `None` while pyproject.toml is in conflict."""
+        before, after = (requirements(self.store.text(t, PYPROJECT)) for t in (self.before, self.merged.tree))
+        if before is None or after is None:
+            return None
+        return {
+            "added": [line for line in after if line not in before],
+            "removed": [line for line in before if line not in after],
+        }
 
     def as_json(self) -> dict[str, object]:
         return {
@@ -66,6 +80,8 @@ class Plan:
             "conflicts": sorted(self.conflicts),
             "dropped_edits": self.dropped,
             "kept_deleted": self.merged.kept_deleted,
+            "layout_lost": self.merged.relaid,
+            "packages": self.packages,
         }
 
 
@@ -172,7 +188,7 @@ def _plan(project: Project, targets: Mapping[str, str], changes: Answers, templa
     stored = [store.entry(ours, layer.answers_file) for layer in project.layers]
     base = store.edit(store.tree_of(old), stored)
     merged = store.merge(base, ours, store.tree_of(new), f"template {steps[0].commit}")
-    return Plan(project, tuple(steps), base, ours, merged, _changed_files(store, ours, merged.tree))
+    return Plan(project, store, tuple(steps), base, ours, merged, _changed_files(store, ours, merged.tree))
 
 
 def _known(catalogue: Catalogue, layer: Layer) -> dict[str, Answer]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mlscaffold.answers import read_mapping
 from mlscaffold.errors import ProjectError, short
-from mlscaffold.git import git, run_git
+from mlscaffold.git import git, is_outside, reason, run_git, status
 from mlscaffold.render import ANSWERS_FILE
 
 OLDEST_GIT = (2, 38)  # the first whose merge-tree writes a tree
@@ -89,6 +89,8 @@ def _layer(path: Path) -> Layer:
 
 def _check_repository(folder: Path) -> None:
     inside = git(folder, "rev-parse", "--is-inside-work-tree")
+    if inside.returncode and not is_outside(inside):
+        raise ProjectError(f"git does not use the repository of {folder}: {reason(inside)}")
     if inside.returncode or inside.stdout.strip() != "true":
         raise ProjectError(
             f"{folder} is in no git repository, so nothing could be undone.",
@@ -98,14 +100,19 @@ def _check_repository(folder: Path) -> None:
         raise ProjectError(
             "The repository has no commit yet.", "Run `git add --all && git commit -m Start` first."
         )
-    for name, remedy in UNDER_WAY.items():
-        if (folder / run_git(folder, "rev-parse", "--git-path", name)).exists():
+    words = (word for name in UNDER_WAY for word in ("--git-path", name))
+    places = run_git(folder, "rev-parse", *words).splitlines()
+    for place, (name, remedy) in zip(places, UNDER_WAY.items(), strict=True):
+        if (folder / place).exists():
             raise ProjectError(
                 f"Git is in the middle of something here ({name}).", f"End it first: {remedy}."
             )
-    changed = run_git(folder, "status", "--porcelain", "--untracked-files=no", "--", ".").splitlines()
+    looked = status(folder, "no")
+    if looked.returncode:
+        raise ProjectError(f"git cannot tell what is committed in {folder}: {reason(looked)}")
+    changed = [entry for entry in looked.stdout.split("\0") if entry]
     if changed:
-        names = ", ".join(short(line[3:]) for line in changed[:3])
+        names = ", ".join(short(entry[3:]) for entry in changed[:3])
         more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
         raise ProjectError(f"Not committed: {names}{more}.", "Commit or stash it first.")
     untracked = run_git(folder, "ls-files", "--others", "--", ANSWERS_FILE)

@@ -1,6 +1,7 @@
 """Fetch the releases of a template that projects were made from: from this package, or from a git address."""
 
 import io
+import re
 import tarfile
 import tempfile
 from collections.abc import Callable
@@ -14,13 +15,19 @@ from packaging.version import InvalidVersion, Version
 
 from mlscaffold import __version__
 from mlscaffold.errors import CatalogueError, ProjectError, ToolError
-from mlscaffold.git import git, run_git
+from mlscaffold.git import git, own_git, reason, run_own_git
 from mlscaffold.installed import bundle_of
 from mlscaffold.source import BUNDLE, SOURCE, recorded_commit, template_root
 
 OWN = "git+mlscaffold::"
-# A template may come from a stranger: git asks for no password, and starts no program that an address names.
-ASK_NOTHING = {"GIT_TERMINAL_PROMPT": "0", "GIT_ALLOW_PROTOCOL": "file:git:http:https:ssh"}
+# A template may come from a stranger: git starts no program that an address names, and from a folder it goes
+# nowhere else.
+PROTOCOLS, LOCAL = "file:git:http:https:ssh", "file"
+# A name of a release or commit as git allows it, and as `git describe` makes it; nothing to be reckoned with.
+NAME = re.compile(r"(?!-)(?!.*(?:\.\.|@\{|//))[^\s\x00-\x1f\x7f~^:?*\[\\]+")
+# Files are as they are committed: nobody's filters, and none left out.
+ATTRIBUTES = "* !filter !ident !working-tree-encoding !export-ignore !export-subst\n"
+LFS = b"version https://git-lfs.github.com/spec/"
 HOSTS = {"gh:": "https://github.com/", "gl:": "https://gitlab.com/"}  # Copier's short forms
 
 
@@ -38,6 +45,7 @@ class Templates:
         self.folder = Path(self.exits.enter_context(tempfile.TemporaryDirectory(prefix="mlscaffold-")))
         self.repository: Callable[[str], Path] = cache(self._clone)
         self.root: Callable[[str, str], Path] = cache(self._extract)
+        self.releases: Callable[[str], list[str]] = cache(self._tags)
         return self
 
     def __exit__(
@@ -55,17 +63,12 @@ class Templates:
         finished = [tag for tag, version in versions.items() if not version.is_prerelease]
         every = list(versions) if (early and early.is_prerelease) or not finished else finished
         if not every:
-            return run_git(self.repository(source), "rev-parse", "HEAD")
+            return run_own_git(self.repository(source), "rev-parse", "--verify", "HEAD")
         return max(every, key=lambda tag: versions[tag])
 
     def check(self, source: str, tag: str) -> None:
         """Refuse a release, or the hash of a commit, that the source does not have."""
-        if tag in self.releases(source):
-            return
-        if (
-            source != SOURCE
-            and not git(self.repository(source), "rev-parse", "--verify", f"{tag}^{{commit}}").returncode
-        ):
+        if tag in self.releases(source) or (source != SOURCE and self._commit(source, tag)):
             return
         known = ", ".join(self.releases(source)) or "none"
         if source != SOURCE:
@@ -75,18 +78,36 @@ class Templates:
             "Upgrade mlscaffold if the project is newer.",
         )
 
-    def releases(self, source: str) -> list[str]:
-        return run_git(self.repository(source), "tag", "--list").splitlines()
+    def _tags(self, source: str) -> list[str]:
+        words = ("for-each-ref", "--format=%(refname:lstrip=2)", "refs/tags")
+        return [
+            tag for tag in run_own_git(self.repository(source), *words).splitlines() if NAME.fullmatch(tag)
+        ]
+
+    def _commit(self, source: str, name: str) -> str:
+        """The hash that a release, or what `git describe` calls a commit, has; nothing when there is none."""
+        if not NAME.fullmatch(name):
+            return ""
+        for ref in (f"refs/tags/{name}", name):
+            words = ("rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}")
+            if found := own_git(self.repository(source), *words).stdout.strip():
+                return found
+        return ""
 
     def _clone(self, source: str) -> Path:
         place = self.folder / f"{len(list(self.folder.iterdir()))}.git"
         address = str(self.bundle) if source == SOURCE else _address(source)
-        done = git(self.folder, "clone", "--quiet", "--bare", "--", address, str(place), **ASK_NOTHING)
+        here = address.startswith("file:") or Path(address).exists()
+        allowed = LOCAL if here else PROTOCOLS
+        words = ("clone", "--quiet", "--bare", "--no-local", "--template=", "--", address, str(place))
+        done = git(self.folder, *words, GIT_ALLOW_PROTOCOL=allowed)
         if done.returncode:
-            reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
             raise ToolError(
-                f"{source}: git cannot fetch the template: {reason}.", "Check its address and your access."
+                f"{source}: git cannot fetch the template: {reason(done)}",
+                "Check its address and your access.",
             )
+        (place / "info").mkdir(exist_ok=True)
+        (place / "info/attributes").write_text(ATTRIBUTES, encoding="utf-8")
         return place
 
     def _extract(self, source: str, tag: str) -> Path:
@@ -94,15 +115,20 @@ class Templates:
             return template_root()
         self.check(source, tag)
         repository = self.repository(source)
-        name = tag.replace("/", "_")
-        packed = repository.with_suffix(f".{name}.tar")
-        run_git(repository, "archive", "--format=tar", f"--output={packed}", tag)
-        place = repository.with_suffix(f".{name}")
+        commit = self._commit(source, tag)
+        packed = repository.with_suffix(f".{commit}.tar")
+        run_own_git(repository, "archive", "--format=tar", f"--output={packed}", commit)
+        place = repository.with_suffix(f".{commit}")
         with tarfile.open(fileobj=io.BytesIO(packed.read_bytes())) as archive:
             for member in archive:
                 if not member.isreg() and not member.isdir():
                     raise CatalogueError(
                         f"{source} {tag}: {member.name} is a link, which a template may not hold."
+                    )
+                file = archive.extractfile(member) if member.isreg() else None
+                if file and file.read(len(LFS)) == LFS:
+                    raise CatalogueError(
+                        f"{source} {tag}: {member.name} is in Git LFS, where a template's files cannot be."
                     )
             archive.extractall(place, filter="data")
         return place

@@ -4,19 +4,26 @@ The plan is what happens: no second computation could come to another result.
 """
 
 import json
+import os
+import re
 import shlex
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 from mlscaffold.errors import ProjectError
 from mlscaffold.git import git, run_git
-from mlscaffold.merge import Store
-from mlscaffold.plan import Plan, plan_change, plan_update
+from mlscaffold.plan import PYPROJECT, Plan, plan_change, plan_update
+from mlscaffold.requirements import INSTALL
 from mlscaffold.templates import Templates
 from mlscaffold.terminal import confirm, undisturbed
 
 PATCH = "dropped-edits.patch"
+OBEYED = re.compile(
+    r"\x1b(?!\[[\d;]*m)|[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f-\x9f]"
+)  # all but lines, tabs, colours
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,8 +80,13 @@ def diff(folder: Path, to: str | None, words: list[str], *, as_json: bool) -> No
 def print_diff(plan: Plan) -> None:
     """Print a plan as git prints a change, in colour on a terminal."""
     colour = "always" if sys.stdout.isatty() else "never"
-    arguments = ["diff", f"--color={colour}", "--no-ext-diff", plan.before, plan.merged.tree]
-    sys.stdout.write(git(plan.project.top, *arguments).stdout)
+    text = plan.store.output("diff", f"--color={colour}", plan.before, plan.merged.tree)
+    content = text.encode(errors="surrogateescape")
+    if sys.stdout.isatty():  # files of others may hold what a terminal would obey
+        sys.stdout.write(OBEYED.sub("\N{REPLACEMENT CHARACTER}", content.decode(errors="replace")))
+    else:  # byte for byte, for `git apply`
+        sys.stdout.flush()
+        sys.stdout.buffer.write(content)
 
 
 def show(plan: Plan) -> None:
@@ -91,35 +103,41 @@ def show(plan: Plan) -> None:
             print(f"  {name}: {step.layer.answers.get(name)} is dropped: {step.reset[name]}")
     for name in plan.project.fixed:
         print(f"{name}: made from a kit without a history; its files stay as they are")
-    notes = dict.fromkeys(plan.conflicts, "  conflict: you and the template changed the same lines")
+    notes = dict.fromkeys(
+        plan.merged.relaid, "  where you changed the layout alone, it is the template's again"
+    )
     notes |= dict.fromkeys(plan.dropped, f"  you edited it; the edit goes to {PATCH}")
+    notes |= dict.fromkeys(plan.conflicts, "  conflict: you and the template changed the same lines")
     for path, kind in plan.files.items():
         print(f"  {kind:8} {path}{notes.get(path, '')}")
     for path in plan.merged.kept_deleted:
         print(f"  deleted  {path}  you deleted it; it stays deleted, though the template changed it")
+    for sign, lines in (plan.packages or {}).items():
+        for line in lines:
+            print(f"  {sign:8} {line} in {PYPROJECT}")
     if not plan.files:
         print("Nothing to change.")
 
 
 def apply(plan: Plan) -> Path | None:
     """Change the working tree and the index, nothing else; return the patch with edits that were dropped."""
-    project, store = plan.project, Store(plan.project.top)
+    project, store = plan.project, plan.store
     _refuse_to_overwrite(plan)
-    patch = _save_dropped(plan)
-    store.git("read-tree", "-m", "-u", "HEAD", store.graft(project.prefix, plan.merged.tree))
+    git(project.top, "update-index", "-q", "--refresh")  # a file that was only touched is as committed
+    run_git(project.top, "read-tree", "-m", "-u", "HEAD", store.graft(project.prefix, plan.merged.tree))
     lines = []
     for path, sides in plan.conflicts.items():
-        lines.append(f"0 {'0' * 40}\t{project.prefix}{path}")
+        lines.append(store.no_entry(f"{project.prefix}{path}"))
         lines += [f"{mode} {name} {stage}\t{project.prefix}{path}" for stage, (mode, name) in sides.items()]
     if lines:
-        store.git("update-index", "-z", "--index-info", given="".join(f"{line}\0" for line in lines))
-    return patch
+        given = "".join(f"{line}\0" for line in lines)
+        run_git(project.top, "update-index", "-z", "--index-info", given=given)
+    return _save_dropped(plan)
 
 
 def _refuse_to_overwrite(plan: Plan) -> None:
-    taken = [
-        path for path, kind in plan.files.items() if kind == "added" and (plan.project.folder / path).exists()
-    ]
+    added = [path for path, kind in plan.files.items() if kind == "added"]
+    taken = [path for path in added if os.path.lexists(plan.project.folder / path)]
     if taken:
         raise ProjectError(
             f"{', '.join(taken)}: the template adds a file where git does not know yours.",
@@ -128,23 +146,23 @@ def _refuse_to_overwrite(plan: Plan) -> None:
 
 
 def _save_dropped(plan: Plan) -> Path | None:
-    """Write the edits that have no place any more as a patch to the files as the template had them."""
+    """Write the edits that have no place any more as a patch to the files as the template had them.
+
+    Its paths begin at the top of the repository, as `git apply` takes them in every folder of it.
+    """
     if not plan.dropped:
         return None
-    number = 1
-    while (path := plan.project.folder / PATCH.replace(".", f"-{number}." if number > 1 else ".")).exists():
-        number += 1
-    arguments = [
-        "diff",
-        "--binary",
-        "--no-ext-diff",
-        "--no-color",
-        f"--output={path}",
-        plan.base,
-        plan.before,
-    ]
-    run_git(plan.project.top, *arguments, "--", *plan.dropped)
-    return path
+    prefixes = (
+        f"--{side}-prefix={letter}/{plan.project.prefix}" for side, letter in (("src", "a"), ("dst", "b"))
+    )
+    words = ["diff", "--binary", "--full-index", "--no-renames", *prefixes, plan.base, plan.before]
+    patch = plan.store.output(*words, "--", *plan.dropped).encode(errors="surrogateescape")
+    for number in count(1):
+        path = plan.project.folder / PATCH.replace(".", f"-{number}." if number > 1 else ".")
+        with suppress(FileExistsError), path.open("xb") as file:
+            file.write(patch)
+            return path
+    return None
 
 
 def _tell(plan: Plan, patch: Path | None) -> None:
@@ -154,9 +172,15 @@ def _tell(plan: Plan, patch: Path | None) -> None:
         print(f"Your edits to files that are gone are in {patch.name}. To get such a file back as it was:")
         print(f"  git checkout {head} -- {shlex.quote(plan.dropped[0])}")
     if plan.conflicts:
-        names = shlex.join(sorted(plan.conflicts))
+        names = shlex.join(f"./{path}" if path[0] == "-" else path for path in sorted(plan.conflicts))
         print(f"Conflicts in {len(plan.conflicts)} file(s), between <<<<<<< and >>>>>>>. Edit them; then:")
         print(f"  git add {names} && git commit -m 'Update from mlscaffold'")
     else:
         print("Done, and staged. To keep it: git commit -m 'Update from mlscaffold'")
+    if plan.merged.relaid:
+        print("Where your layout gave way to the template's, run your formatter before you commit.")
+    if plan.packages is None:
+        print(f"Once {PYPROJECT} is settled, install again: {INSTALL}")
+    elif any(plan.packages.values()):
+        print(f"Other packages are needed than before. Install them: {INSTALL}")
     print("To go back: git restore --source=HEAD --staged --worktree -- .")
