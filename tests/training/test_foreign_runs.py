@@ -48,7 +48,7 @@ VERBS = {
     "predict": ["-m", "my_project.predict", "--run", "runs/theirs", "image.png"],
     "evaluate": ["-m", "my_project.evaluate", "--run", "runs/theirs"],
     "export": ["-m", "my_project.export", "--run", "runs/theirs"],
-    "train": ["-m", "my_project.train", "--resume", "auto", *RESUME],
+    "train": ["-m", "my_project.train", *RESUME, "--resume", "auto"],
     **{name: ["-c", SERVE, name] for name in ("plain", "onnx", "torch-export")},
 }
 
@@ -86,7 +86,8 @@ class Theirs:
         """With a manifest that is in order."""
         path = self.run / "checkpoints/step-00000008.pt"
         torch.save(content, path)
-        manifest = {"schema": 4, "step": 8, "versions": {}, "sha256": sha256(path)}
+        schema = json.loads((self.run / "best.json").read_text())["schema"]
+        manifest = {"schema": schema, "step": 8, "versions": {}, "sha256": sha256(path)}
         seal = hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
         path.with_suffix(".json").write_text(json.dumps(manifest | {"seal": seal}))
 
