@@ -13,6 +13,8 @@ from typing import Self
 from packaging.version import InvalidVersion, Version
 
 from mlscaffold import __version__
+from mlscaffold.addresses import refuse_unsafe_address
+from mlscaffold.bounds import bounded_programs
 from mlscaffold.errors import CatalogueError, ProjectError, ToolError
 from mlscaffold.git import git, run_git
 from mlscaffold.installed import bundle_of
@@ -21,6 +23,7 @@ from mlscaffold.source import BUNDLE, SOURCE, recorded_commit, template_root
 OWN = "git+mlscaffold::"
 # A template may come from a stranger: git asks for no password, and starts no program that an address names.
 ASK_NOTHING = {"GIT_TERMINAL_PROMPT": "0", "GIT_ALLOW_PROTOCOL": "file:git:http:https:ssh"}
+MOST_FETCHED, MOST_BYTES = 512 << 20, 64 << 20  # of a repository, of a release
 HOSTS = {"gh:": "https://github.com/", "gl:": "https://gitlab.com/"}  # Copier's short forms
 
 
@@ -81,7 +84,9 @@ class Templates:
     def _clone(self, source: str) -> Path:
         place = self.folder / f"{len(list(self.folder.iterdir()))}.git"
         address = str(self.bundle) if source == SOURCE else _address(source)
-        done = git(self.folder, "clone", "--quiet", "--bare", "--", address, str(place), **ASK_NOTHING)
+        refuse_unsafe_address(source, "_src_path")
+        with bounded_programs(source, MOST_FETCHED):
+            done = git(self.folder, "clone", "--quiet", "--bare", "--", address, str(place), **ASK_NOTHING)
         if done.returncode:
             reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
             raise ToolError(
@@ -96,7 +101,11 @@ class Templates:
         repository = self.repository(source)
         name = tag.replace("/", "_")
         packed = repository.with_suffix(f".{name}.tar")
-        run_git(repository, "archive", "--format=tar", f"--output={packed}", tag)
+        with bounded_programs(source, MOST_BYTES):
+            done = git(repository, "archive", "--format=tar", f"--output={packed}", tag)
+        if done.returncode:
+            wrong = f"{source} {tag} holds more than {MOST_BYTES >> 20} MiB, or cannot be read."
+            raise CatalogueError(wrong)
         place = repository.with_suffix(f".{name}")
         with tarfile.open(fileobj=io.BytesIO(packed.read_bytes())) as archive:
             for member in archive:
