@@ -11,6 +11,7 @@ from pathlib import Path
 
 import typer
 
+from mlscaffold import screen
 from mlscaffold.errors import ProjectError
 from mlscaffold.git import git, run_git
 from mlscaffold.merge import Store
@@ -72,9 +73,8 @@ def diff(folder: Path, to: str | None, words: list[str], *, as_json: bool) -> No
 
 def print_diff(plan: Plan) -> None:
     """Print a plan as git prints a change, in colour on a terminal."""
-    colour = "always" if sys.stdout.isatty() else "never"
-    arguments = ["diff", f"--color={colour}", "--no-ext-diff", plan.before, plan.merged.tree]
-    sys.stdout.write(git(plan.project.top, *arguments).stdout)
+    arguments = ["diff", "--color=never", "--no-ext-diff", plan.before, plan.merged.tree]
+    screen.print_diff(git(plan.project.top, *arguments).stdout)
 
 
 def show(plan: Plan) -> None:
