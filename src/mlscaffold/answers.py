@@ -4,9 +4,8 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import yaml
-
 from mlscaffold.catalogue import Answer, Answers, Catalogue, Question
+from mlscaffold.documents import load
 from mlscaffold.errors import AnswerError, MlscaffoldError
 from mlscaffold.flags import flag_name
 
@@ -90,13 +89,7 @@ def read_answers(catalogue: Catalogue, file: Path) -> dict[str, Answer]:
 
 def read_mapping(file: Path) -> dict[object, object]:
     """Read a YAML mapping, whatever the file holds; raises `MlscaffoldError`."""
-    try:
-        document = yaml.safe_load(file.read_bytes())
-    except OSError as error:
-        raise MlscaffoldError(f"{file} cannot be read: {error.strerror}.") from error
-    except Exception as error:  # PyYAML also raises KeyError, AttributeError and RecursionError
-        wrong = f"{file} is not YAML: {' '.join(str(error).split())[:200]}."
-        raise MlscaffoldError(wrong, "A project's .copier-answers.yml would do.") from error
+    document = load(file, "A project's .copier-answers.yml would do.")
     if not isinstance(document, dict):
         raise MlscaffoldError(f"{file} holds no answers.", "Write lines such as `framework: ignite`.")
     return document

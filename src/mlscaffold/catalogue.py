@@ -5,15 +5,16 @@ option table and the test matrix. It declares no option of its own.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from itertools import chain, combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-import yaml
-
-from mlscaffold.errors import AnswerError, CatalogueError, did_you_mean, short
+from mlscaffold.documents import load
+from mlscaffold.errors import AnswerError, CatalogueError, MlscaffoldError, did_you_mean, short
+from mlscaffold.source import is_own
 
 if TYPE_CHECKING:  # --help and completion do without Jinja
     from jinja2.sandbox import SandboxedEnvironment
@@ -155,21 +156,35 @@ class Catalogue:
             return text
         from mlscaffold.jinja import TEXT
 
-        try:
-            return self.environment.get_template(TEXT + text).render(answers)
-        except Exception as error:  # whatever a template calls can raise
-            raise CatalogueError(
-                f"{self.root / 'copier.yml'}: {short(text)} does not render: {error}."
-            ) from error
+        with self.bounded():
+            try:
+                return self.environment.get_template(TEXT + text).render(answers)
+            except Exception as error:  # whatever a template calls can raise
+                raise CatalogueError(
+                    f"{self.root / 'copier.yml'}: {short(text)} does not render: {error}."
+                ) from error
+
+    def bounded(self) -> AbstractContextManager[None]:
+        """Bound what a template of others computes inside; ours are trusted, and bounds take time."""
+        if self.is_own:
+            return nullcontext()
+        from mlscaffold.bounds import bounded
+
+        return bounded(self.root)
+
+    @cached_property
+    def is_own(self) -> bool:
+        return is_own(self.root)
 
     def complete(self, given: Answers) -> dict[str, Answer]:
         """Answer every question, computed ones too: what is given, else the default. No rule is looked at."""
         for name in given:
             self[name]
         answers: dict[str, Answer] = {}
-        for question in self.everything:
-            value = given[question.name] if question.name in given else self.default(question, answers)
-            answers[question.name] = question.check_type(value)
+        with self.bounded():
+            for question in self.everything:
+                value = given[question.name] if question.name in given else self.default(question, answers)
+                answers[question.name] = question.check_type(value)
         return answers
 
     def resolve(self, given: Answers) -> dict[str, Answer]:
@@ -186,8 +201,9 @@ class Catalogue:
 
     def objections(self, given: Answers) -> dict[str, str]:
         """Say for each question whose answer cannot stand why, in the words of the catalogue."""
-        answers = self.complete(given)
-        found = {question.name: self.objection(question, answers) for question in self.questions}
+        with self.bounded():
+            answers = self.complete(given)
+            found = {question.name: self.objection(question, answers) for question in self.questions}
         return {name: reason for name, reason in found.items() if reason}
 
     def objection(self, question: Question, answers: Answers) -> str:
@@ -238,13 +254,21 @@ def read(root: Path) -> Catalogue:
     """Read `copier.yml` in `root`, once per process."""
     path = root / "copier.yml"
     try:
-        document = yaml.load(path.read_bytes(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except (OSError, yaml.YAMLError) as error:
-        raise CatalogueError(f"{path} cannot be read: {' '.join(str(error).split())}.") from error
+        document = load(path, measured=not is_own(root))
+    except MlscaffoldError as error:
+        raise CatalogueError(f"{path} cannot be read: {error}") from error
     if not isinstance(document, dict):
         raise CatalogueError(f"{path} holds no questions.")
+    try:
+        return _catalogue(root, document)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:  # a value of another type
+        wrong = f"{path} is no catalogue: {type(error).__name__}: {short(str(error))}."
+        raise CatalogueError(wrong) from error
+
+
+def _catalogue(root: Path, document: dict[str, object]) -> Catalogue:
     settings = {name[1:]: value for name, value in document.items() if name.startswith("_")}
-    outside = settings.get("outside_core", [])
+    outside = cast("list[str]", settings.get("outside_core", []))
     questions = [_question(name, spec) for name, spec in document.items() if not name.startswith("_")]
     return Catalogue(
         root=root,

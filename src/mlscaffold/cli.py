@@ -11,8 +11,9 @@ import typer
 from mlscaffold import __version__
 from mlscaffold.catalogue import Answer, read
 from mlscaffold.choose import questions
-from mlscaffold.errors import STOPPED, MlscaffoldError, UsageError
+from mlscaffold.errors import STOPPED, MlscaffoldError, UsageError, masked
 from mlscaffold.flags import with_flags
+from mlscaffold.screen import protect, shown
 from mlscaffold.source import template_root
 
 EXAMPLES = """\b
@@ -213,12 +214,14 @@ def kit_new(folder: Annotated[Path, typer.Argument(help="Folder to make.")]) -> 
 
 def kit_check(
     kit: KitReference,
-    no_train: Annotated[bool, typer.Option("--no-train", help="Render and parse, train nothing.")] = False,
+    train: Annotated[
+        bool, typer.Option("--train/--no-train", help="Also train a covering set; it runs code.")
+    ] = False,
 ) -> None:
-    """Prove a kit: render all that it allows, train a covering set."""
+    """Prove a kit: render all that it allows, parse every file."""
     from mlscaffold.kit_commands import check
 
-    check(read(template_root()), kit, train=not no_train)
+    check(read(template_root()), kit, train=train)
 
 
 def kit_list(as_json: Json = False) -> None:
@@ -255,9 +258,7 @@ def doctor(as_json: Json = False) -> None:
 
 def main() -> None:
     """Run the command line; whatever goes wrong is told in a line or two, without a traceback."""
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")  # a locale may lack a character of an answer
+    protect()
     gc.disable()  # there is nothing to collect in a process this short, and looking takes a tenth of its time
     try:
         try:
@@ -274,7 +275,7 @@ def main() -> None:
         if os.environ.get("MLSCAFFOLD_DEBUG"):
             raise
         kind = type(error).__name__
-        _fail(f"{kind}: {error}. This should not happen; MLSCAFFOLD_DEBUG=1 shows where it does.", 1)
+        _fail(masked(f"{kind}: {error}. This should not happen; MLSCAFFOLD_DEBUG=1 shows where it does."), 1)
     finally:
         gc.freeze()  # nor has it at its end, where Python would look once more
     if code == STOPPED:  # Typer makes it of Ctrl-C, too
@@ -307,6 +308,6 @@ def _flush() -> None:
 
 
 def _fail(text: str, code: int) -> None:
-    shown = "".join(sign if sign.isprintable() or sign == "\n" else ascii(sign)[1:-1] for sign in text)
-    print(f"mlscaffold: {shown[:LONGEST]}{' ...' if len(shown) > LONGEST else ''}", file=sys.stderr)
+    text = shown(text)
+    print(f"mlscaffold: {text[:LONGEST]}{' ...' if len(text) > LONGEST else ''}", file=sys.stderr)
     sys.exit(code)

@@ -50,7 +50,8 @@ class CompiledTemplates(BytecodeCache):
         draft = self.file.with_name(f"{self.file.name}.{os.getpid()}")
         with suppress(OSError):
             self.file.parent.mkdir(parents=True, exist_ok=True)
-            draft.write_bytes(self._key + sha256(content).digest() + content)
+            with draft.open("xb") as file:  # follows no link
+                file.write(self._key + sha256(content).digest() + content)
             draft.replace(self.file)
         with suppress(OSError):
             draft.unlink()  # a full disk leaves a part of it

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -9,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from mlscaffold import __version__
+from mlscaffold import __version__, screen
 from mlscaffold.answers import read_answers, read_mapping
 from mlscaffold.catalogue import Catalogue
 from mlscaffold.errors import MlscaffoldError
@@ -18,6 +19,11 @@ from mlscaffold.render import ANSWERS_FILE
 
 OLDEST = (3, 11)  # Python
 ACTIVE = ("VIRTUAL_ENV", "CONDA_PREFIX")  # the environment of the shell
+PYTHON = "Scripts/python.exe" if os.name == "nt" else "bin/python"
+INSTALLED = ("lib/python*/site-packages/*.dist-info", "Lib/site-packages/*.dist-info")
+DISTRIBUTION = re.compile(r"^([\w.]+)-([^-\n]+)\.dist-info$", re.MULTILINE)
+# The first git of each line without known ways for a repository of others to run code (CVE-2024-32002).
+MENDED = {(2, 39): 4, (2, 40): 2, (2, 41): 1, (2, 42): 2, (2, 43): 4, (2, 44): 1, (2, 45): 1}
 SHOWN = 8  # differing versions that the text names; --json has all
 
 # Runs in the project's Python, which need not have mlscaffold, as mlscaffold's need not have torch.
@@ -87,37 +93,75 @@ def examine_project(catalogue: Catalogue, folder: Path) -> Iterator[Finding]:
 def _git(folder: Path) -> Finding:
     if shutil.which("git") is None:
         return Finding("git", "broken", "Not found. Projects are updated through git: install it.")
-    return Finding("git", "ok", git(folder, "--version").stdout.strip().removeprefix("git version "))
+    text = git(folder, "--version").stdout.strip().removeprefix("git version ")
+    major, minor, patch = (*map(int, re.findall(r"\d+", text)[:3]), 0, 0, 0)[:3]
+    if (major, minor) < min(MENDED) or patch < MENDED.get((major, minor), 0):
+        holes = "Older ones than 2.39.4 let a repository of others run code, unless your system mended it."
+        return Finding("git", "note", f"{text}. {holes}")
+    return Finding("git", "ok", text)
 
 
 def _environment(catalogue: Catalogue, folder: Path, in_project: bool) -> Iterator[Finding]:
-    path = _interpreter(folder)
+    constraints = catalogue.root / "constraints.txt"
+    root = _environment_root(folder)
+    if root and (reason := _not_to_be_run(root, folder)):
+        yield from _unrun(root, reason, constraints)
+        return
+    path = root / PYTHON if root else Path(sys.executable)
     try:
         python = probe(path)
-    except (OSError, subprocess.SubprocessError, ValueError) as error:
+    except (OSError, subprocess.SubprocessError, ValueError, LookupError, TypeError) as error:
         yield Finding("python", "broken", f"{path} does not run: {error}")
         return
     yield _python(python)
     yield _torch(python, in_project)
-    yield _versions(python, catalogue.root / "constraints.txt")
+    yield _versions(python, constraints)
+
+
+def _environment_root(folder: Path) -> Path | None:
+    """The environment that the project in this folder would use; none for that of this very process."""
+    places = [folder / ".venv", *(Path(os.environ[name]) for name in ACTIVE if os.environ.get(name))]
+    return next((place for place in places if os.path.lexists(place / PYTHON)), None)
+
+
+def _not_to_be_run(root: Path, folder: Path) -> str:
+    """Why nothing of an environment is run; nothing for one that the user works in already.
+
+    A folder of others can bring an environment, and the first thing that its Python does is to run its code.
+    """
+    if shutil.which("git"):
+        done = git(folder, "ls-files", "-z", "--", str(root.absolute()))
+        if done.stdout:
+            return f"{root} is committed to git, so nothing of it was run: `git rm -r --cached` takes it out."
+        if done.returncode and not any(words in done.stderr for words in ("not a git", "outside repo")):
+            return f"{root} was not run, since git does not use this repository."
+    active = [Path(os.environ[name]) for name in ACTIVE if os.environ.get(name)]
+    if any(place.resolve() == root.resolve() for place in active):
+        return ""
+    return f"{root} is not active, so nothing of it was run."
+
+
+def _unrun(root: Path, reason: str, constraints: Path) -> Iterator[Finding]:
+    """Say what an environment has by the names of its files."""
+    names = (path.name for pattern in INSTALLED for path in root.glob(pattern))
+    versions = {_normalized(name): version for name, version in DISTRIBUTION.findall("\n".join(names))}
+    yield Finding("python", "note", reason)
+    torch = f"{versions['torch']}, not tried." if "torch" in versions else f"Not among the files of {root}."
+    yield Finding("torch", "note", f"{torch} Activate {root.name} to have it tried.")
+    yield _versions(Python(root / PYTHON, "", versions, [], ""), constraints)
 
 
 def probe(path: Path) -> Python:
     """Ask an interpreter what it has; importing torch takes a few seconds."""
     # Not in the current folder, whose files would hide installed packages.
+    environment = {**os.environ, "PYTHONSAFEPATH": "1"}
+    command = [str(path), "-c", PROBE]
     done = subprocess.run(
-        [path, "-c", PROBE], cwd=path.parent, capture_output=True, text=True, check=True, timeout=120
+        command, cwd=path.parent, env=environment, capture_output=True, text=True, check=True, timeout=120
     )
     found = json.loads(done.stdout.splitlines()[-1])
     versions = {_normalized(name): version for name, version in found["versions"].items()}
     return Python(path, found["python"], versions, found["devices"], found["wrong"])
-
-
-def _interpreter(folder: Path) -> Path:
-    """The Python that the project in this folder would use."""
-    inside = "Scripts/python.exe" if os.name == "nt" else "bin/python"
-    environments = [folder / ".venv", *(Path(os.environ[name]) for name in ACTIVE if os.environ.get(name))]
-    return next((path for root in environments if (path := root / inside).exists()), Path(sys.executable))
 
 
 def _python(python: Python) -> Finding:
@@ -198,11 +242,10 @@ def _normalized(name: str) -> str:
 
 
 def _print(findings: list[Finding]) -> None:
-    from rich.console import Console
     from rich.text import Text
 
-    console = Console(soft_wrap=True)
+    console = screen.console()
     styles = {"ok": "green", "note": "yellow", "broken": "bold red"}
     for finding in findings:
         state = (f"{finding.state:8}", styles[finding.state])
-        console.print(Text.assemble(state, f"{finding.what:10}{finding.text}"))
+        console.print(Text.assemble(state, f"{finding.what:10}{screen.in_a_line(finding.text)}"))

@@ -1,9 +1,13 @@
 """What can go wrong in a way that its user can act on; `cli.py` prints it and chooses the exit code."""
 
+import re
 from collections.abc import Iterable
 from reprlib import Repr
 
 STOPPED = 130  # how shells know that Ctrl-C ended a command
+# Of an address: what stands before its last @, and what follows its ? or #.
+CREDENTIALS = r"(?<=//)[^\s'\"<>]*(?:@|%40)|(?<![^\s'\"<>(+])[^\s'\"<>/@:]+:[^\s'\"<>/]*@"
+QUERY = r"((?i:https?|ftps?)://[^\s'\"<>?#]*)[?#][^\s'\"<>]*"
 
 
 class MlscaffoldError(Exception):
@@ -12,7 +16,7 @@ class MlscaffoldError(Exception):
     exit_code = 1
 
     def __init__(self, wrong: str, remedy: str = "") -> None:
-        super().__init__(f"{wrong} {remedy}".strip())
+        super().__init__(masked(f"{wrong} {remedy}".strip()))
 
 
 class UsageError(MlscaffoldError):
@@ -51,9 +55,19 @@ class StoppedError(MlscaffoldError):
     exit_code = STOPPED
 
 
+def masked(text: str) -> str:
+    """Write a text without the passwords and tokens of the addresses in it."""
+    if "@" not in text and "//" not in text and "%40" not in text:
+        return text
+    return re.sub(QUERY, r"\1?***", re.sub(CREDENTIALS, "***@", text))
+
+
 def short(value: object) -> str:
     """Write any value, however large or deep, in a few words."""
-    text = _repr.repr(value)
+    try:
+        text = _repr.repr(value)
+    except ValueError:  # an integer with more digits than Python writes
+        text = f"a very large {type(value).__name__}"
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 

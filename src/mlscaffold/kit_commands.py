@@ -9,17 +9,21 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from subprocess import DEVNULL, PIPE
+from typing import cast
 
 import yaml
 from packaging.version import InvalidVersion, Version
 
-from mlscaffold import __version__, target
+from mlscaffold import __version__, screen, target
 from mlscaffold.answers import folder_name
+from mlscaffold.bounds import bounded
 from mlscaffold.bundle import append
 from mlscaffold.catalogue import Answer, Catalogue, plain, read
+from mlscaffold.documents import Loader
 from mlscaffold.errors import KitError, MlscaffoldError
 from mlscaffold.installed import installed_kits
 from mlscaffold.kits import Kit, find_kit, installed_kit, read_kit, released_names
+from mlscaffold.paths import obeyed
 from mlscaffold.render import File, render
 from mlscaffold.source import BUNDLE, releases
 from mlscaffold.templates import Templates
@@ -37,7 +41,7 @@ def start(folder: Path) -> None:
         raise KitError(" ".join(objections.values()))
     with target.staged(folder) as staging:
         target.write(render(answers, SKELETON), staging)
-    print(f"Made {folder}. Edit {folder}/kit.yml, then: mlscaffold kit check {folder}")
+    print(f"Made {folder}. Edit {folder}/kit.yml, then: mlscaffold kit check {folder} --train")
 
 
 def show_installed(catalogue: Catalogue, *, as_json: bool) -> None:
@@ -61,13 +65,22 @@ def show(catalogue: Catalogue, reference: str, *, as_json: bool) -> None:
     """Describe one kit."""
     with Templates() as templates:
         kit = find_kit(reference, catalogue, templates)
-        about = _described(kit) | {"files": sorted(_overlay(kit, catalogue, {}))}
+        about = _described(kit) | _files(kit, catalogue)
     if as_json:
         print(json.dumps(about, indent=2))
         return
     for key, value in about.items():
         text = ", ".join(f"{k}={plain(v)}" for k, v in value.items()) if isinstance(value, dict) else value
-        print(f"{key + ':':13}{', '.join(text) if isinstance(text, list) else text}")
+        words = ", ".join(text) if isinstance(text, list) else str(text)
+        print(f"{key + ':':13}{screen.in_a_line(words)}")
+
+
+def _files(kit: Kit, catalogue: Catalogue) -> dict[str, object]:
+    """The files of a kit, and those of them that programs obey by name."""
+    complete = catalogue.resolve(kit.own_defaults(catalogue))
+    project = render(complete)
+    files = sorted(kit.overlay(complete, project))
+    return {"files": files, "read_first": obeyed(project, files, kit.answers_file)}
 
 
 def _described(kit: Kit) -> dict[str, object]:
@@ -90,8 +103,11 @@ def check(catalogue: Catalogue, reference: str, *, train: bool) -> None:
         if not allowed:
             raise KitError(f"The kit {kit.name} allows no combination of answers.", "Lock fewer answers.")
         for answers in allowed:
-            _parse(kit, _overlay(kit, catalogue, answers), answers)
+            with bounded(kit.folder):
+                _parse(kit, _overlay(kit, catalogue, answers), answers)
         print(f"{kit.name}: {len(allowed)} combinations rendered, no file written twice, every file parses")
+        if names := cast("list[str]", _files(kit, catalogue)["read_first"]):
+            print(f"{kit.name}: programs obey by name, so read first: {', '.join(names)}")
         if train:
             chosen = covering(allowed)
             for number, answers in enumerate(chosen, 1):
@@ -143,10 +159,11 @@ def _parse(kit: Kit, files: dict[str, File], answers: dict[str, Answer]) -> None
             elif name.endswith(".toml"):
                 tomllib.loads(text)
             elif name.endswith((".yml", ".yaml")):
-                list(yaml.safe_load_all(text))
+                for _ in yaml.parse(text, Loader):  # without building it, which aliases make endless
+                    pass
         except UnicodeDecodeError:
             continue  # a picture
-        except (SyntaxError, ValueError, yaml.YAMLError) as error:
+        except (SyntaxError, ValueError, RecursionError, MemoryError, yaml.YAMLError) as error:
             raise KitError(f"{kit.name}: {name} does not parse, with {_told(answers)}: {error}") from error
         if name.endswith((".py", ".toml")) and any(sign in text for sign in LEFTOVERS):
             raise KitError(f"{kit.name}: {name} holds template syntax, with {_told(answers)}.")
@@ -156,7 +173,7 @@ def _train(kit: Kit, catalogue: Catalogue, answers: dict[str, Answer]) -> None:
     """Train a project of the kit for a few steps, with the packages of this environment."""
     if find_spec("torch") is None:
         raise KitError(
-            "There is no torch here to train with.", "Install a project's packages, or give --no-train."
+            "There is no torch here to train with.", "Install a project's packages, or leave --train out."
         )
     complete = catalogue.resolve(kit.own_defaults(catalogue) | answers)
     with tempfile.TemporaryDirectory(prefix="mlscaffold-") as folder:

@@ -6,6 +6,7 @@ bring it forward. Nothing of a kit is ever run, and nothing of it is written out
 """
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import EntryPoint
@@ -15,18 +16,25 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import Version
 
 from mlscaffold import __version__
+from mlscaffold.addresses import refuse_unsafe_address
 from mlscaffold.answers import read_mapping
+from mlscaffold.bounds import bounded
 from mlscaffold.catalogue import Answer, Answers, Catalogue, plain, read
 from mlscaffold.committed import is_as_committed
-from mlscaffold.errors import AnswerError, KitError, did_you_mean, short
+from mlscaffold.documents import parse
+from mlscaffold.errors import AnswerError, KitError, MlscaffoldError, did_you_mean, masked, short
 from mlscaffold.git import git
 from mlscaffold.installed import folder_of, installed_kits
+from mlscaffold.paths import is_of_git, odd, refuse_obeyed
 from mlscaffold.render import File, render
 from mlscaffold.source import BUNDLE, release_of, tree_hash
 from mlscaffold.templates import Templates
 
 FILE = "kit.yml"
-KEYS = ("name", "description", "mlscaffold", "defaults", "locks")
+TEXTS = ("name", "description", "mlscaffold")
+KEYS = (*TEXTS, "defaults", "locks")
+NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
+MOST_FILES, MOST_BYTES = 10_000, 64 << 20  # of a kit
 
 # Settings of copier.yml that let a template run something, read elsewhere, or write elsewhere.
 REFUSED = (
@@ -84,21 +92,41 @@ class Kit:
         """Render the kit's own files beside those of a project; refuses a poisoned kit."""
         if not self.has_overlay:
             return {}
-        refuse_what_is_unsafe(self.folder)
-        catalogue = read(self.folder)
-        known = {question.name for question in catalogue.questions}
-        every = self.defaults | dict(answers)
-        given = {name: answer for name, answer in every.items() if name in known}
-        if objections := catalogue.objections(given):
-            raise KitError(f"The kit {self.name} cannot be used: {'; '.join(objections.values())}")
-        files = render(given, self.folder, self.commit or None, self.source)
+        try:
+            with bounded(self.folder):
+                files = self._rendered(read(self.folder), answers)
+        except MlscaffoldError:
+            raise
+        except Exception as error:  # settings of another type than Copier takes
+            wrong = f"The kit {self.name} cannot be used: {type(error).__name__}: {short(str(error))}."
+            raise KitError(wrong) from error
         if self.answers_file not in files:
             raise KitError(
                 f"The overlay of {self.name} writes no {self.answers_file}, so it could not be updated.",
                 f"Set `_answers_file: {self.answers_file}` in its copier.yml, and keep the file"
                 " `{{ _copier_conf.answers_file }}.jinja`.",
             )
-        return apart(project, files, self.name)
+        self._refuse_another_origin(files[self.answers_file])
+        return apart(project, files, self.answers_file)
+
+    def _rendered(self, catalogue: Catalogue, answers: Answers) -> dict[str, File]:
+        known = {question.name for question in catalogue.questions}
+        every = self.defaults | dict(answers)
+        given = {name: answer for name, answer in every.items() if name in known}
+        if objections := catalogue.objections(given):
+            reasons = " ".join("; ".join(objections.values()).split())
+            raise KitError(f"The kit {self.name} cannot be used: {reasons}")
+        return render(given, self.folder, self.commit or None, self.source)
+
+    def _refuse_another_origin(self, file: File) -> None:
+        """Refuse an answers file that would let updates come from elsewhere."""
+        stored = parse(file.content, self.answers_file)
+        origin = {"_src_path": self.source, "_commit": self.commit}
+        if not isinstance(stored, dict) or any((stored.get(key) or "") != origin[key] for key in origin):
+            raise KitError(
+                f"{self.answers_file} of the kit {self.name} does not say where the kit came from.",
+                "It holds `{{ _copier_answers | to_nice_yaml }}`, and nothing else.",
+            )
 
 
 def read_kit(folder: Path, catalogue: Catalogue, source: str = "", commit: str = "") -> Kit:
@@ -106,6 +134,8 @@ def read_kit(folder: Path, catalogue: Catalogue, source: str = "", commit: str =
     path = folder / FILE
     if not path.is_file():
         raise KitError(f"{folder} holds no {FILE}.", "`mlscaffold kit new FOLDER` starts a kit.")
+    if reason := unsafe(folder):
+        raise KitError(f"{folder}: {reason}.", "Nothing was written.")
     content = {str(key): value for key, value in read_mapping(path).items()}
     for key in content:
         if key not in KEYS:
@@ -113,8 +143,11 @@ def read_kit(folder: Path, catalogue: Catalogue, source: str = "", commit: str =
                 f"{path}: {key!r} is no key of a kit.",
                 did_you_mean(key, KEYS) or f"There are {', '.join(KEYS)}.",
             )
-    name, versions = str(content.get("name", "")), str(content.get("mlscaffold", ""))
-    if not name.replace("-", "").isalnum() or not name.isascii() or name != name.lower():
+    for key in TEXTS:
+        if not isinstance(content.get(key, ""), str):
+            raise KitError(f"{path}: {key} is {short(content[key])}, no text.", "Put it in quotes.")
+    name, description, versions = (str(content.get(key, "")) for key in TEXTS)
+    if not NAME.fullmatch(name):
         raise KitError(f"{path}: name is {short(name)}.", "Use lower case letters, digits and '-'.")
     try:
         SpecifierSet(versions)
@@ -123,11 +156,10 @@ def read_kit(folder: Path, catalogue: Catalogue, source: str = "", commit: str =
             f"{path}: mlscaffold is {short(versions)}.", "Write versions such as '>=0.2,<0.3'."
         ) from None
     locks = _answers(content.get("locks"), path, "locks", [catalogue])
-    own = [read(folder)] if (folder / "copier.yml").is_file() and not unsafe(folder) else []
+    own = [read(folder)] if (folder / "copier.yml").is_file() else []
     defaults = _answers(content.get("defaults"), path, "defaults", [catalogue, *own])
-    return Kit(
-        name, str(content.get("description", "")), versions, defaults | locks, locks, folder, source, commit
-    )
+    description = " ".join(description.split())
+    return Kit(name, description, versions, defaults | locks, locks, folder, source, commit)
 
 
 def _answers(given: object, path: Path, key: str, catalogues: list[Catalogue]) -> dict[str, Answer]:
@@ -153,14 +185,17 @@ def find_kit(reference: str, catalogue: Catalogue, templates: Templates) -> Kit:
     known = installed_kits()
     if entry := known.get(reference):
         return installed_kit(entry, catalogue)
+    refuse_unsafe_address(reference, "--kit")
     folder = Path(reference).expanduser()
     if folder.is_dir():
-        return read_kit(folder.absolute(), catalogue, *_history(folder.absolute()))
+        kit = read_kit(folder.absolute(), catalogue)
+        source, commit = _history(kit.folder)
+        return replace(kit, source=source, commit=commit)
     if source := _git_address(reference):
         commit = templates.newest(source, "")
         return read_kit(templates.root(source, commit), catalogue, source, commit)
     raise KitError(
-        f"{short(reference)} is no folder, no installed kit and no git address.",
+        f"{short(masked(reference))} is no folder, no installed kit and no git address.",
         did_you_mean(reference, known) or f"Installed are: {', '.join(known) or 'none'}.",
     )
 
@@ -200,21 +235,32 @@ def _history(folder: Path) -> tuple[str, str]:
 
 
 def unsafe(folder: Path) -> str:
-    """Why the overlay in a folder is not to be rendered; nothing when it is safe."""
+    """Why nothing in the folder of a kit is to be read or rendered; nothing when it is safe."""
+    count = size = 0
     for path in _walk(folder):
+        name = path.relative_to(folder).as_posix()
         if path.is_symlink():
-            return f"{path.relative_to(folder)} is a link, which could lead anywhere"
+            return f"{name} is a link, which could lead anywhere"
         if not path.is_dir() and not path.is_file():
-            return f"{path.relative_to(folder)} is neither a file nor a folder"
+            return f"{name} is neither a file nor a folder"
+        if is_of_git(name):
+            return f"{name} is a file of git's own"
+        count, size = count + 1, size + path.stat().st_size
+        if count > MOST_FILES or size > MOST_BYTES:
+            return f"it holds more than {MOST_FILES:,} files or {MOST_BYTES >> 20} MiB"
+    return _unsafe_settings(folder) if (folder / "copier.yml").is_file() else ""
+
+
+def _unsafe_settings(folder: Path) -> str:
     document = read_mapping(folder / "copier.yml")
     for name in REFUSED:
         if f"_{name}" in document:
             return f"copier.yml has _{name}: a kit runs nothing and reads nothing elsewhere"
-    inside = str(document.get("_subdirectory", ""))
+    inside = document.get("_subdirectory", "")
     if (
-        not inside
-        or Path(inside).is_absolute()
-        or ".." in Path(inside).parts
+        not isinstance(inside, str)
+        or not inside
+        or any(odd(part) for part in inside.split("/"))
         or not (folder / inside).is_dir()
     ):
         return (
@@ -228,15 +274,14 @@ def refuse_what_is_unsafe(folder: Path) -> None:
         raise KitError(f"{folder}: {reason}.", "Nothing was written.")
 
 
-def apart(project: Mapping[str, File], overlay: dict[str, File], name: str) -> dict[str, File]:
-    """Return the files of an overlay; refuse those that are the project's or git's own."""
+def apart(project: Mapping[str, File], overlay: dict[str, File], answers_file: str) -> dict[str, File]:
+    """Return the files of an overlay; refuse those of the project, and those that tools obey unasked."""
     if both := sorted(project.keys() & overlay.keys()):
         raise KitError(
-            f"{name}: both the project and the kit write {', '.join(both)}.", "Rename the kit's file."
+            f"{answers_file}: both the project and the kit write {', '.join(both)}.", "Rename the kit's file."
         )
-    for path in overlay:
-        if any(part.casefold().rstrip(". ") in (".git", "git~1") for part in path.split("/")):
-            raise KitError(f"{name}: the kit writes {path}, a file of git's own.", "Nothing was written.")
+    if project:  # else these are the files of the project
+        refuse_obeyed(project, overlay, answers_file)
     return overlay
 
 

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 from mlscaffold import environment, target
 from mlscaffold.answers import NAME, Given, folder_name, gather
 from mlscaffold.catalogue import Answer, Answers, Catalogue, read
-from mlscaffold.errors import TargetError
+from mlscaffold.errors import StoppedError, TargetError
 from mlscaffold.flags import flag_words
 from mlscaffold.git import start_repository
 from mlscaffold.render import File, message, render
+from mlscaffold.screen import console, shown
 from mlscaffold.source import template_root
 from mlscaffold.terminal import can_ask
 
@@ -45,6 +46,7 @@ class Made:
     files: dict[str, File]
     command: str  # recreates the project
     note: str  # what git left to do
+    read_first: list[str]  # files of a kit that programs obey by name
 
 
 def new(wish: Wish, flags: Answers) -> None:
@@ -72,7 +74,7 @@ def _new(wish: Wish, flags: Answers, kit: "Kit | None") -> None:
     if wish.dest is not None:
         target.check(wish.dest)
     given.check_each()
-    if not wish.yes and not wish.as_json and can_ask():
+    if _asks(wish):
         _ask(given, wish.dest, kit.locks if kit else {})
     given.check()
     made = _make(catalogue, catalogue.resolve(given.answers), wish, kit)
@@ -83,6 +85,10 @@ def _new(wish: Wish, flags: Answers, kit: "Kit | None") -> None:
         environment.install(made.path)
     if wish.train:
         environment.train(made.path, str(made.answers["package"]))
+
+
+def _asks(wish: Wish) -> bool:
+    return not wish.yes and not wish.as_json and can_ask()
 
 
 def _ask(given: Given, dest: Path | None, fixed: Answers) -> None:
@@ -103,8 +109,14 @@ def _ask(given: Given, dest: Path | None, fixed: Answers) -> None:
 def _make(catalogue: Catalogue, answers: dict[str, Answer], wish: Wish, kit: "Kit | None") -> Made:
     path = wish.dest or Path(str(answers[NAME]))
     files = render(answers)
+    read_first: list[str] = []
     if kit:
-        files |= kit.overlay(answers, files)
+        from mlscaffold.paths import obeyed
+
+        overlay = kit.overlay(answers, files)
+        read_first = obeyed(files, overlay, kit.answers_file)
+        _announce(kit.name, read_first, ask=not wish.dry_run and _asks(wish))
+        files |= overlay
     command = recreate(catalogue, answers, path, wish.kit)
     note = ""
     if wish.dry_run:
@@ -113,7 +125,19 @@ def _make(catalogue: Catalogue, answers: dict[str, Answer], wish: Wish, kit: "Ki
         with target.staged(path) as staging:
             target.write(files, staging)
             note = start_repository(staging, path) if wish.git else ""
-    return Made(path, answers, files, command, note)
+    return Made(path, answers, files, command, note, read_first)
+
+
+def _announce(kit: str, names: list[str], *, ask: bool) -> None:
+    """Say which files of a kit programs obey, before any is written; on a terminal, ask whether to go on."""
+    if not names:
+        return
+    print(f"The kit {kit} brings files that programs obey by name: {', '.join(names)}.", file=sys.stderr)
+    if ask:
+        import typer
+
+        if not typer.confirm("Do you trust them?"):
+            raise StoppedError("Nothing was written.")
 
 
 def recreate(catalogue: Catalogue, answers: Answers, path: Path, kit: str | None = None) -> str:
@@ -152,25 +176,27 @@ def _as_json(made: Made, *, dry_run: bool) -> dict[str, object]:
         "answers": made.answers,
         "files": {name: len(file.content) for name, file in made.files.items()},
         "command": made.command,
+        "read_first": made.read_first,
         "note": made.note,
     }
 
 
 def _print_tree(made: Made) -> None:
-    from rich.console import Console
     from rich.text import Text
     from rich.tree import Tree
 
-    tree = Tree(Text(f"{made.path}/"))
+    tree = Tree(Text(shown(f"{made.path}/")))
     branches = {"": tree}
     for name, file in made.files.items():
         folder = ""
         for part in name.split("/")[:-1]:
             above, folder = folder, f"{folder}{part}/"
             if folder not in branches:
-                branches[folder] = branches[above].add(Text(f"{part}/", style="bold"))
-        branches[folder].add(Text.assemble(name.split("/")[-1], (f"  {len(file.content):,} bytes", "dim")))
-    Console(soft_wrap=True).print(tree)
+                branches[folder] = branches[above].add(Text(shown(f"{part}/"), style="bold"))
+        branches[folder].add(
+            Text.assemble(shown(name.split("/")[-1]), (f"  {len(file.content):,} bytes", "dim"))
+        )
+    console().print(tree)
     print(f"\n{_total(made)}. Nothing was written.")
 
 

@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Iterator
 
+from mlscaffold import screen
 from mlscaffold.catalogue import Answer, Catalogue, Question, plain
 from mlscaffold.flags import flag_name
 from mlscaffold.terminal import fold
@@ -53,10 +54,9 @@ def _as_json(catalogue: Catalogue, question: Question) -> dict[str, object]:
 
 
 def _print_list(catalogue: Catalogue) -> None:
-    from rich.console import Console
     from rich.text import Text
 
-    console = Console(soft_wrap=True)
+    console = screen.console()
     for question in catalogue.questions:
         default = _default(catalogue, question)
         chosen = default if isinstance(default, list) else [default]

@@ -15,6 +15,7 @@ from mlscaffold.errors import CatalogueError
 from mlscaffold.source import SOURCE, recorded_commit, template_root
 
 ANSWERS_FILE = ".copier-answers.yml"
+MOST_OUTPUT = 64 << 20  # bytes of a project
 
 
 @dataclass(frozen=True)
@@ -43,15 +44,29 @@ def render(
     if root is None:
         root, commit = template_root(), _own_commit()
     catalogue = read(root)
+    with catalogue.bounded():
+        return _rendered(catalogue, answers, {"_commit": commit, "_src_path": origin})
+
+
+def _rendered(catalogue: Catalogue, answers: Answers, made_from: dict[str, str | None]) -> dict[str, File]:
     complete = catalogue.complete(answers)
     stored = {question.name: complete[question.name] for question in catalogue.questions}
-    context = _context(catalogue, complete, stored, {"_commit": commit, "_src_path": origin})
+    context = _context(catalogue, complete, stored, made_from)
     excluded = _excluder(catalogue, context)
     files = {}
+    size = 0
     for source in _sources(catalogue):
         parts = [catalogue.evaluate(part, context) for part in source.path.split("/")]
         if all(parts) and not excluded(path := _inside(parts)):
             files[path] = File(source.load(context), source.executable)
+            size += len(files[path].content)
+            if size > MOST_OUTPUT:
+                wrong = f"The template in {catalogue.root} writes more than {MOST_OUTPUT >> 20} MiB."
+                raise CatalogueError(wrong)
+    if not catalogue.is_own:
+        from mlscaffold.paths import refuse_odd
+
+        refuse_odd(files)
     return dict(sorted(files.items()))
 
 

@@ -9,6 +9,7 @@ from its files, and comparing files with a release takes no git.
 import hashlib
 import os
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 
 from mlscaffold import __version__
@@ -28,6 +29,12 @@ def template_root() -> Path:
     if not (root / "copier.yml").is_file():
         raise MlscaffoldError(f"There are no templates in {root}.", "Install mlscaffold anew.")
     return root
+
+
+@cache
+def is_own(root: Path) -> bool:
+    """Tell the templates of this installation from those that come from elsewhere."""
+    return root == template_root() or root.is_relative_to(Path(__file__).parent)
 
 
 def recorded_commit() -> str | None:

@@ -76,7 +76,8 @@ def write(files: Mapping[str, File], folder: Path) -> None:
     for name, file in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(file.content)
+        with path.open("xb") as new:  # follows no link, and replaces nothing
+            new.write(file.content)
         if file.executable:
             mode = path.stat().st_mode
             path.chmod(mode | (mode & 0o444) >> 2)  # who may read it may run it

@@ -14,15 +14,18 @@ from typing import Self
 from packaging.version import InvalidVersion, Version
 
 from mlscaffold import __version__
+from mlscaffold.addresses import refuse_unsafe_address
+from mlscaffold.bounds import bounded_programs
 from mlscaffold.errors import CatalogueError, ProjectError, ToolError
 from mlscaffold.git import git, own_git, reason, run_own_git
 from mlscaffold.installed import bundle_of
 from mlscaffold.source import BUNDLE, SOURCE, recorded_commit, template_root
 
 OWN = "git+mlscaffold::"
-# A template may come from a stranger: git starts no program that an address names, and from a folder it goes
-# nowhere else.
+# A template may come from a stranger: git asks for no password, starts no program that an address names, and
+# from a folder it goes nowhere else.
 PROTOCOLS, LOCAL = "file:git:http:https:ssh", "file"
+MOST_FETCHED, MOST_BYTES = 512 << 20, 64 << 20  # of a repository, of a release
 # A name of a release or commit as git allows it, and as `git describe` makes it; nothing to be reckoned with.
 NAME = re.compile(r"(?!-)(?!.*(?:\.\.|@\{|//))[^\s\x00-\x1f\x7f~^:?*\[\\]+")
 # Files are as they are committed: nobody's filters, and none left out.
@@ -97,10 +100,12 @@ class Templates:
     def _clone(self, source: str) -> Path:
         place = self.folder / f"{len(list(self.folder.iterdir()))}.git"
         address = str(self.bundle) if source == SOURCE else _address(source)
+        refuse_unsafe_address(source, "_src_path")
         here = address.startswith("file:") or Path(address).exists()
         allowed = LOCAL if here else PROTOCOLS
         words = ("clone", "--quiet", "--bare", "--no-local", "--template=", "--", address, str(place))
-        done = git(self.folder, *words, GIT_ALLOW_PROTOCOL=allowed)
+        with bounded_programs(source, MOST_FETCHED):
+            done = git(self.folder, *words, GIT_ALLOW_PROTOCOL=allowed)
         if done.returncode:
             raise ToolError(
                 f"{source}: git cannot fetch the template: {reason(done)}",
@@ -117,7 +122,11 @@ class Templates:
         repository = self.repository(source)
         commit = self._commit(source, tag)
         packed = repository.with_suffix(f".{commit}.tar")
-        run_own_git(repository, "archive", "--format=tar", f"--output={packed}", commit)
+        with bounded_programs(source, MOST_BYTES):
+            done = own_git(repository, "archive", "--format=tar", f"--output={packed}", commit)
+        if done.returncode:
+            wrong = f"{source} {tag} holds more than {MOST_BYTES >> 20} MiB, or cannot be read."
+            raise CatalogueError(wrong)
         place = repository.with_suffix(f".{commit}")
         with tarfile.open(fileobj=io.BytesIO(packed.read_bytes())) as archive:
             for member in archive:

@@ -5,7 +5,6 @@ The plan is what happens: no second computation could come to another result.
 
 import json
 import os
-import re
 import shlex
 import sys
 from contextlib import suppress
@@ -13,6 +12,7 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
+from mlscaffold import screen
 from mlscaffold.errors import ProjectError
 from mlscaffold.git import git, run_git
 from mlscaffold.plan import PYPROJECT, Plan, plan_change, plan_update
@@ -21,9 +21,6 @@ from mlscaffold.templates import Templates
 from mlscaffold.terminal import confirm, undisturbed
 
 PATCH = "dropped-edits.patch"
-OBEYED = re.compile(
-    r"\x1b(?!\[[\d;]*m)|[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f-\x9f]"
-)  # all but lines, tabs, colours
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,14 +76,12 @@ def diff(folder: Path, to: str | None, words: list[str], *, as_json: bool) -> No
 
 def print_diff(plan: Plan) -> None:
     """Print a plan as git prints a change, in colour on a terminal."""
-    colour = "always" if sys.stdout.isatty() else "never"
-    text = plan.store.output("diff", f"--color={colour}", plan.before, plan.merged.tree)
-    content = text.encode(errors="surrogateescape")
+    text = plan.store.output("diff", "--color=never", plan.before, plan.merged.tree)
     if sys.stdout.isatty():  # files of others may hold what a terminal would obey
-        sys.stdout.write(OBEYED.sub("\N{REPLACEMENT CHARACTER}", content.decode(errors="replace")))
+        screen.print_diff(text)
     else:  # byte for byte, for `git apply`
         sys.stdout.flush()
-        sys.stdout.buffer.write(content)
+        sys.stdout.buffer.write(text.encode(errors="surrogateescape"))
 
 
 def show(plan: Plan) -> None:

@@ -3,6 +3,7 @@
 import ast
 import re
 
+from mlscaffold.catalogue import Answers
 from tests.support.projects import FRAMEWORKS, rendered
 
 # Calls that unpickle, or else run what they read, and the modules that may make them.
@@ -31,8 +32,13 @@ def test_what_could_run_what_it_reads_is_called_in_known_places_alone() -> None:
     met = set()
     for framework in FRAMEWORKS:
         for strategy, serving in (("fsdp", "fastapi"), ("ddp", "litserve")):
-            answers = {"framework": framework, "strategy": strategy, "serving": serving, "hpo": "optuna"}
-            answers |= {"monitoring": "prometheus", "loggers": ["tensorboard", "mlflow", "wandb"]}
+            answers: Answers = {
+                "framework": framework,
+                "strategy": strategy,
+                "serving": serving,
+                "hpo": "optuna",
+            }
+            answers = {**answers, "monitoring": "prometheus", "loggers": ["tensorboard", "mlflow", "wandb"]}
             for name, source in rendered(answers).sources.items():
                 module = name.rpartition("/")[2].removesuffix(".py")
                 assert not re.search(

@@ -97,7 +97,7 @@ def test_a_project_whose_environment_lacks_torch_is_broken(
 ) -> None:
     project = render_project(tmp_path / "digits", project="digits")
     venv.create(project / ".venv", symlinks=True)
-    found = findings(project, 1)
+    found = findings(project, 1, VIRTUAL_ENV=str(project / ".venv"))
     assert found["torch"][0] == "broken"
     assert "pip install -e '.[dev]'" in found["torch"][1]
 
@@ -110,7 +110,7 @@ def test_a_python_that_does_not_run_is_told(tmp_path: Path) -> None:
     (tmp_path / ".venv/bin").mkdir(parents=True)
     (tmp_path / ".venv/bin/python").write_text("#!/bin/sh\nexit 3\n")
     (tmp_path / ".venv/bin/python").chmod(0o755)
-    state, text = findings(tmp_path, 1)["python"]
+    state, text = findings(tmp_path, 1, VIRTUAL_ENV=str(tmp_path / ".venv"))["python"]
     assert state == "broken"
     assert "does not run" in text
 

@@ -22,9 +22,7 @@ def test_an_example_kit_renders_all_that_it_allows_and_trains(
     """`make test` trains the four projects of the first kit, `make soak` those of each."""
     kit = repository / "examples/kits" / name
     trains = SOAK or name == KITS[0]
-    checked = mlscaffold(
-        "kit", "check", kit, *([] if trains else ["--no-train"]), cwd=tmp_path, patience_s=800
-    )
+    checked = mlscaffold("kit", "check", kit, *(["--train"] if trains else []), cwd=tmp_path, patience_s=800)
     assert (checked.code, checked.err) == (0, "")
     assert (f"{name}: trained " in checked.out) == trains
 

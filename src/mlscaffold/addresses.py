@@ -1,0 +1,33 @@
+"""Keep secrets in addresses of repositories out of files, messages and lists of processes."""
+
+import re
+
+from mlscaffold.errors import KitError, masked
+
+WEB = re.compile(r"(https?|ftps?)(:|%3a)", re.IGNORECASE)
+# A user before a host of the web, since tokens are written so; a user and a password before any host.
+SECRETS = (
+    re.compile(WEB.pattern + r"/*([^/]*(@|%40)|[^/]*:(?!\d+(/|$))[^@]*@|.*[?#])", re.IGNORECASE),
+    re.compile(r"[^/@:]*://[^/@]*:[^/]*@"),
+    re.compile(r"^[^/@:\s]+:[^/\s]*@"),
+)
+OPTION = re.compile(r"([a-z0-9+.]*:/*)?([^/@]*@)?-", re.IGNORECASE)
+
+
+def refuse_unsafe_address(address: str, place: str) -> None:
+    """Refuse an address with a secret in it, or one that git or ssh could take for an option."""
+    plain = re.sub(r"^(git\+)+", "", address, flags=re.IGNORECASE)
+    if any(secret.search(plain) for secret in SECRETS):
+        raise KitError(
+            f"{place}: {_hidden(plain)} holds a user or a secret, which would come into every project.",
+            "Leave it out: git asks a credential helper, GIT_ASKPASS or ssh (git help credentials).",
+        )
+    if OPTION.match(plain):
+        wrong = f"{place}: {address!r} has a part that begins with '-', as options of programs do."
+        raise KitError(wrong, "Write another address.")
+
+
+def _hidden(address: str) -> str:
+    """Write an address whose secret may hold any sign, spaces and quotes among them."""
+    before, slashes, rest = address.rpartition("@")[2].partition("?")[0].partition("//")
+    return masked(f"the address {'***@' if '@' in address else ''}{before}{slashes}{rest}")

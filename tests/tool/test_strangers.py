@@ -1,0 +1,546 @@
+"""Kits, answers and folders of strangers: nothing of them is run, read elsewhere, endless or obeyed."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mlscaffold import target
+from mlscaffold.addresses import refuse_unsafe_address
+from mlscaffold.answers import read_answers
+from mlscaffold.catalogue import read
+from mlscaffold.errors import MlscaffoldError, masked
+from mlscaffold.kits import read_kit
+from mlscaffold.paths import obeyed
+from mlscaffold.render import File, render
+from mlscaffold.source import template_root
+from mlscaffold.templates import Templates
+from tests.support.command import Ran, mlscaffold, refused, terminal
+from tests.support.releases import clean_settings, commit, git
+
+MARK = "import pathlib; pathlib.Path({!r}).touch()\n"
+
+
+@pytest.fixture(scope="session")
+def skeleton(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("skeleton")
+    assert mlscaffold("kit", "new", "acme", cwd=folder).code == 0
+    return folder / "acme"
+
+
+@pytest.fixture
+def kit(skeleton: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(skeleton, tmp_path / "acme")
+
+
+def bring(kit: Path, name: str, text: str = "x\n") -> None:
+    path = kit / "overlay" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+
+
+def set_up(kit: Path, file: str, before: str, after: str) -> None:
+    text = (kit / file).read_text(encoding="utf-8")
+    assert before in text
+    (kit / file).write_text(text.replace(before, after, 1), encoding="utf-8")
+
+
+def overlay(kit: Path) -> list[str]:
+    """Render a kit beside a project, in this process; return the files that are to be read first."""
+    catalogue = read(template_root())
+    found = read_kit(kit, catalogue)
+    answers = catalogue.resolve({"project": "digits"})
+    project = render(answers)
+    return obeyed(project, found.overlay(answers, project), found.answers_file)
+
+
+def make(kit: Path, *flags: str) -> Ran:
+    return mlscaffold("new", "digits", "--kit", kit, "--no-git", *flags, cwd=kit.parent)
+
+
+# What a kit brings
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "src/sitecustomize.py",
+        "src/usercustomize/__init__.py",
+        "SiteCustomize.PY",
+        "src/x.pth",
+        "src/x.egg-info/entry_points.txt",
+        "src/digits/train.cpython-311-x86_64-linux-gnu.so",
+        "src/digits/train/__init__.py",
+        "src/digits/__pycache__/train.cpython-311.pyc",
+        "src/yaml/__init__.py",
+        "src/torch.py",
+        "torch.py",
+        "apex/__init__.py",
+        "torch_xla/core.py",
+        "uv.toml",
+        "uv.lock",
+        "pip.conf",
+        ".python-version",
+        ".venv/bin/python",
+        ".venv/pyvenv.cfg",
+        "hatch.toml",
+        "wandb/settings",
+        ".netrc",
+        ".copier-answers.other.yml",
+        "sub/.copier-answers.yml",
+    ],
+)
+def test_what_programs_obey_unasked_is_refused(kit: Path, name: str) -> None:
+    bring(kit, name)
+    with pytest.raises(MlscaffoldError, match=r"The kit writes .*Nothing was written"):
+        overlay(kit)
+
+
+def test_looking_a_kit_over_runs_nothing_of_it(kit: Path, tmp_path: Path) -> None:
+    mark = tmp_path / "OWNED"
+    set_up(
+        kit,
+        "kit.yml",
+        "locks:\n",
+        "locks:\n  framework: ignite\n  hpo: none\n  serving: none\n  loggers: []\n",
+    )
+    bring(kit, "src/sitecustomize.py", MARK.format(str(mark)))
+    for flags in ((), ("--train",)):
+        assert "src/sitecustomize.py" in refused("kit", "check", kit, *flags, cwd=tmp_path, code=1)
+    (kit / "overlay/src/sitecustomize.py").rename(kit / "overlay/conftest.py")
+    set_up(kit, "kit.yml", "  loggers: [tensorboard]\n", "  strategy: single\n")
+    looked = mlscaffold("kit", "check", kit, cwd=tmp_path)
+    assert (looked.code, looked.err) == (0, "")
+    assert "acme: programs obey by name, so read first: conftest.py" in looked.out
+    assert "trained" not in looked.out
+    assert not mark.exists()
+
+
+NAMES = (
+    ".vscode/tasks.json",
+    ".github/workflows/x.yml",
+    ".envrc",
+    ".gitmodules",
+    ".pre-commit-hooks.yaml",
+    "CLAUDE.md",
+    "GNUmakefile",
+    "conftest.py",
+    "noxfile.py",
+    "package.json",
+    "pytest.ini",
+    "runs/smoke/last.pt",
+    "tests/test_more.py",
+)
+
+
+def test_what_programs_obey_by_name_is_announced(kit: Path) -> None:
+    for name in (*NAMES, "docs/page.md", "CONTRIBUTING.md", "scripts/run.sh", "src/{{ package }}/own.py"):
+        bring(kit, name)
+    made = make(kit, "--json")
+    assert made.code == 0
+    assert json.loads(made.out)["read_first"] == sorted(NAMES)
+    assert "The kit acme brings files that programs obey by name: .envrc, " in made.err
+
+
+def test_who_does_not_trust_what_a_kit_brings_gets_nothing(kit: Path, tmp_path: Path) -> None:
+    bring(kit, ".vscode/tasks.json")
+    answers = tmp_path / "answers.yml"  # of every question, so that nothing is asked before
+    answers.write_text(json.dumps(read(template_root()).resolve({"precision": "fp32"})))
+    flags = ("--kit", str(kit), "--answers", str(answers), "--no-git")
+    with terminal("new", "digits", *flags, cwd=tmp_path) as child:
+        child.expect("obey by name: .vscode/tasks.json")
+        child.expect("Do you trust them")
+        assert not (tmp_path / "digits").exists()
+        child.sendline("n")
+        child.expect("Nothing was written")
+    assert not (tmp_path / "digits").exists()
+
+
+def test_an_answers_file_does_not_send_updates_elsewhere(kit: Path) -> None:
+    bring(kit, "{{ _copier_conf.answers_file }}.jinja", "_src_path: gh:evil/kit\n_commit: v1\n")
+    with pytest.raises(MlscaffoldError, match="does not say where the kit came from"):
+        overlay(kit)
+
+
+# Names that other systems take otherwise
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "CON.txt",
+        "docs/aux",
+        "docs/com¹.log",
+        "nul .md",
+        "docs/end.",
+        "docs/end ",
+        "C:evil.md",
+        "docs/a:stream",
+        "docs/a\\b",
+        "docs/what?.md",
+        "-rf",
+        ".g\u200cit/config",
+        ".GIT/config",
+        "GIT~1/config",
+        "docs/README~1",
+        "git~12/config",
+        ".git::$INDEX_ALLOCATION/config",
+        "docs/\u202egpj.exe",
+        "docs/a\x1b[31m.md",
+        "readme.MD",
+        "\uff32EADME.md",
+        "Src/digits/own.md",
+        "SRC",
+    ],
+)
+def test_a_name_that_other_systems_take_otherwise_is_refused(kit: Path, name: str) -> None:
+    bring(kit, name)
+    with pytest.raises(MlscaffoldError):
+        overlay(kit)
+
+
+def test_two_files_of_a_kit_that_are_one_elsewhere_are_refused(kit: Path) -> None:
+    for name in ("docs/caf\u00e9.md", "docs/cafe\u0301.md"):
+        bring(kit, name)
+    with pytest.raises(MlscaffoldError, match="are one where case or forms of letters do not count"):
+        overlay(kit)
+
+
+# Links and git's files
+
+
+@pytest.mark.parametrize("name", ["kit.yml", "copier.yml", "overlay/CODEOWNERS.jinja", "overlay"])
+@pytest.mark.parametrize("overlaid", [True, False])
+def test_a_kit_is_not_read_through_a_link(kit: Path, name: str, overlaid: bool) -> None:
+    if not overlaid:
+        shutil.copytree(kit / "overlay", kit.parent / "overlay")
+        for path in (kit / "copier.yml", kit / "overlay"):
+            if path.name != name:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+    if not (kit / name).exists():
+        return
+    (kit / name).rename(kit.parent / "outside")
+    (kit / name).symlink_to(kit.parent / "outside")
+    with pytest.raises(MlscaffoldError, match="is a link, which could lead anywhere"):
+        overlay(kit)
+
+
+@pytest.mark.parametrize("text", ["{% include '.git/config' %}", "{% include 'overlay/../.git/config' %}"])
+def test_the_secrets_in_a_kits_own_git_stay_there(kit: Path, text: str) -> None:
+    git(kit, "init", "--quiet")
+    git(kit, "config", "remote.origin.url", "https://user:s3cr3t@example.org/kit.git")
+    bring(kit, "NOTES.md.jinja", text)
+    ran = make(kit)
+    assert (ran.code, "s3cr3t" in ran.err) == (1, False)
+    assert not (kit.parent / "digits").exists()
+
+
+def test_git_files_are_no_overlay(kit: Path) -> None:
+    git(kit, "init", "--quiet")
+    set_up(kit, "copier.yml", "_subdirectory: overlay", "_subdirectory: .git")
+    with pytest.raises(MlscaffoldError, match=r"_subdirectory is '\.git'"):
+        overlay(kit)
+    set_up(kit, "copier.yml", "_subdirectory: .git", "_subdirectory: overlay")
+    bring(kit, "docs/.Git/config")
+    with pytest.raises(MlscaffoldError, match="of git's own"):
+        overlay(kit)
+
+
+@pytest.mark.parametrize("existing", [True, False])
+def test_nothing_is_written_through_a_link(tmp_path: Path, existing: bool) -> None:
+    outside, folder = tmp_path / "outside", tmp_path / "project"
+    folder.mkdir()
+    (folder / "README.md").symlink_to(outside)
+    if existing:
+        outside.write_text("mine\n")
+    with pytest.raises(FileExistsError):
+        target.write({"README.md": File(b"theirs\n")}, folder)
+    assert outside.exists() == existing
+    assert not existing or outside.read_text() == "mine\n"
+
+
+# Bounds
+
+
+def bomb(key: str) -> str:
+    """Nine lists of nine, each of the one before: 100 lines that stand for a billion words."""
+    lines = [f"{key}:", "  - &a0 [x, x, x, x, x, x, x, x, x]"]
+    lines += [f"  - &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 10)]
+    return "\n".join(lines) + "\n"
+
+
+def merges(key: str) -> str:
+    lines = [f"{key}:", "  - &a0 {x: 1}"]
+    lines += [f"  - &a{i} {{<<: [{', '.join([f'*a{i - 1}'] * 9)}]}}" for i in range(1, 10)]
+    return "\n".join(lines) + "\n"
+
+
+DOCUMENTS = {
+    "aliases": bomb("description"),
+    "merges": merges("description"),
+    "a loop": "description: &a [*a]\n",
+    "depth": f"description: {'[' * 100_000}",
+    "depth by dashes": f"description:\n{'- ' * 100_000}x\n",
+    "size": f"description: {'x' * (2 << 20)}\n",
+    "a large number": f"description: 0x{'f' * 50_000}\n",
+    "a date that is none": "description: 2026-99-99\n",
+    "a tag": "description: !!python/object/apply:os.system [id]\n",
+}
+
+
+@pytest.mark.parametrize("text", DOCUMENTS.values(), ids=DOCUMENTS)
+def test_yaml_of_any_kind_ends_in_one_line(kit: Path, text: str) -> None:
+    set_up(kit, "kit.yml", "description: What our projects begin with.\n", text)
+    with pytest.raises(MlscaffoldError, match=r"\A[^\n]*kit\.yml[^\n]*\Z"):
+        overlay(kit)
+
+
+@pytest.mark.parametrize("name", ["aliases", "merges", "size"])
+def test_answers_of_any_kind_end_in_one_line(tmp_path: Path, name: str) -> None:
+    answers = tmp_path / "answers.yml"
+    answers.write_text(DOCUMENTS[name])
+    with pytest.raises(MlscaffoldError, match=r"\A[^\n]*answers\.yml[^\n]*\Z"):
+        read_answers(read(template_root()), answers)
+
+
+def test_a_deep_catalogue_does_not_crash_the_parser(kit: Path, tmp_path: Path) -> None:
+    with (kit / "copier.yml").open("a") as file:
+        file.write(DOCUMENTS["depth"])
+    assert "levels deep" in refused("kit", "show", kit, cwd=tmp_path, code=1)
+
+
+LOOPS = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
+ENDLESS = {
+    "a power": "{{ 10 ** 10 ** 3 ** 3 }}{{ (10 ** 999) ** 999 }}",
+    "a product": "{% set n = namespace(x=9) %}{% for i in range(99) %}{% set n.x = n.x * n.x %}{% endfor %}",
+    "places": "{{ 1.5 | round(1000000000, 'ceil') }}",
+    "doubling": "{% set n = namespace(x='x') %}{% for i in range(99) %}{% set n.x = n.x ~ n.x %}{% endfor %}",
+    "a wide word": "{{ 'x' | center(99999999999) }}",
+    "a long text": "{{ 'x' * 99999999 }}",
+    "recursion": "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
+}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems bound less")
+@pytest.mark.parametrize("text", ENDLESS.values(), ids=ENDLESS)
+def test_an_endless_template_ends_in_one_line(kit: Path, text: str) -> None:
+    bring(kit, "NOTES.md.jinja", text)
+    with pytest.raises(MlscaffoldError, match=r"\A.*(does not render:|computes |writes ).*\Z"):
+        overlay(kit)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems bound less")
+def test_an_endless_rule_makes_no_project(kit: Path, tmp_path: Path) -> None:
+    set_up(kit, "copier.yml", 'default: "@our-team"', f'default: "{LOOPS}"')
+    said = refused("new", "digits", "--kit", kit, "--yes", cwd=tmp_path, code=1)
+    assert "computes for more than" in said
+    assert not (tmp_path / "digits").exists()
+
+
+def test_a_kit_of_too_many_files_is_refused(kit: Path) -> None:
+    for number in range(10_001):
+        (kit / "overlay" / str(number)).touch()
+    with pytest.raises(MlscaffoldError, match="it holds more than"):
+        overlay(kit)
+
+
+def test_a_kit_that_is_too_large_is_refused(kit: Path) -> None:
+    with (kit / "overlay/hole.md").open("wb") as file:
+        file.truncate(1 << 40)  # takes no space on the disk
+    with pytest.raises(MlscaffoldError, match="it holds more than"):
+        overlay(kit)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems bound less")
+def test_a_git_bomb_ends_in_one_line(kit: Path, tmp_path: Path) -> None:
+    """Ten folders in each of ten, nine levels deep, are nine objects of git and a billion files."""
+    git(kit, "init", "--quiet")
+    commit(kit)
+    tree = git(kit, "rev-parse", "HEAD:overlay")
+    for _ in range(9):
+        tree = make_tree(kit, [f"040000 tree {tree}\t{number}" for number in range(10)])
+    top = make_tree(kit, [*git(kit, "ls-tree", "HEAD").splitlines(), f"040000 tree {tree}\tbomb"])
+    git(kit, "update-ref", "HEAD", git(kit, "commit-tree", "-m", "Bomb", top))
+    said = refused("kit", "show", kit.as_uri(), cwd=tmp_path, code=1)
+    assert "holds more than 64 MiB, or cannot be read" in said
+
+
+def make_tree(repository: Path, entries: list[str]) -> str:
+    given = "".join(f"{entry}\n" for entry in entries)
+    done = subprocess.run(
+        ["git", "mktree"], cwd=repository, input=given, capture_output=True, text=True, check=True
+    )
+    return done.stdout.strip()
+
+
+# Addresses
+
+
+SECRETS = [
+    "https://user:s3cr3t@example.org/kit.git",
+    "https://s3cr3t@example.org/kit.git",
+    "git+https://user:s3cr3t@example.org/kit.git",
+    "HTTPS://USER:s3cr3t@example.org/kit.git",
+    "https://user:s3cr3t%40x@example.org/kit.git",
+    "https://user:a@s3cr3t@example.org/kit.git",
+    "https://user:a/s3cr3t@example.org/kit.git",
+    "https://user:a b's3cr3t@example.org/kit.git",
+    "https://example.org/kit.git?private_token=s3cr3t",
+    "https://example.org/kit.git#s3cr3t",
+    "ssh://user:s3cr3t@example.org/kit.git",
+    "ftp://user:s3cr3t@example.org/kit.git",
+    "user:s3cr3t@example.org:kit.git",
+    "https:user:s3cr3t@example.org/kit.git",
+]
+
+
+@pytest.mark.parametrize("address", SECRETS)
+def test_an_address_with_a_secret_is_refused_without_a_word_of_it(address: str) -> None:
+    with pytest.raises(MlscaffoldError) as refusal:
+        refuse_unsafe_address(address, "--kit")
+    assert "s3cr3t" not in str(refusal.value)
+    assert "example.org" in str(refusal.value)
+
+
+@pytest.mark.parametrize("address", [text for text in SECRETS if " " not in text and "a/s" not in text])
+def test_what_a_program_says_of_an_address_is_told_without_its_secret(address: str) -> None:
+    for said in (f"fatal: unable to access '{address}': no", f"{address}: no", f"cloning ({address})"):
+        assert "s3cr3t" not in masked(said)
+        assert "s3cr3t" not in str(MlscaffoldError(said))
+
+
+def test_a_token_stands_in_nothing_that_new_writes_or_says(tmp_path: Path) -> None:
+    address = "https://user:s3cr3t@127.0.0.1:9/kit.git"
+    said = refused("new", "digits", "--kit", address, "--yes", cwd=tmp_path, code=1)
+    assert "git asks a credential helper" in said
+    assert "s3cr3t" not in said
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_token_in_a_project_that_exists_reaches_no_program() -> None:
+    with Templates() as templates, pytest.raises(MlscaffoldError) as refusal:
+        templates.newest("git+https://user:s3cr3t@127.0.0.1:9/kit.git", "v1.0.0")
+    assert "_src_path: the address ***@127.0.0.1:9/kit.git holds" in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "https://example.org/team/kit.git",
+        "https://example.org:8443/@team/kit.git",
+        "git+ssh://git@example.org:22/kit.git",
+        "git@example.org:team/kit.git",
+        "gh:team/kit",
+        "git+mlscaffold::acme",
+        "./acme",
+        "acme",
+    ],
+)
+def test_an_honest_address_is_taken(address: str) -> None:
+    refuse_unsafe_address(address, "--kit")
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["-x.git", "git+--upload-pack=touch OWNED", "ssh://-oProxyCommand=x/kit.git", "git@-oX:kit.git"],
+)
+def test_an_address_is_never_an_option(address: str) -> None:
+    with pytest.raises(MlscaffoldError, match="begins with '-'"):
+        refuse_unsafe_address(address, "--kit")
+
+
+# What is printed
+
+HOSTILE = "\x1b]0;title\x07\x1b[31mred\x1b[8m\r\u202e"
+
+
+def test_words_of_a_kit_reach_the_screen_as_text(kit: Path, tmp_path: Path) -> None:
+    words = json.dumps(f"{HOSTILE}\nlocks: none")
+    set_up(kit, "kit.yml", "description: What our projects begin with.", f"description: {words}")
+    ran = mlscaffold("kit", "show", kit, cwd=tmp_path)
+    assert ran.code == 0
+    assert "red" in ran.out
+    assert all(sign.isprintable() or sign == "\n" for sign in ran.out)
+    assert sum(line.startswith("locks:") for line in ran.out.splitlines()) == 1
+
+
+def test_names_of_a_repository_reach_the_screen_as_text(tmp_path: Path) -> None:
+    (tmp_path / ".copier-answers.yml").write_text(f"framework: {json.dumps(HOSTILE)}\n")
+    ran = mlscaffold("doctor", cwd=tmp_path)
+    assert all(sign.isprintable() or sign == "\n" for sign in ran.out + ran.err)
+
+
+def test_a_change_reaches_the_screen_as_text_in_colours_of_our_own(tmp_path: Path) -> None:
+    script = "from mlscaffold import screen; screen.protect(); print('first'); screen.print_diff({!r})"
+    change = "--- a\n+++ b\n@@ -1 +1 @@\n-x\n+{}\n"
+    done = subprocess.run(
+        [sys.executable, "-c", script.format(change.format(HOSTILE))],
+        cwd=tmp_path,
+        env=clean_settings(),
+        capture_output=True,
+        encoding="utf-8",
+        check=True,
+    )
+    assert done.stdout == f"first\n{change.format(ascii(HOSTILE)[1:-1])}"
+
+
+def test_colours_of_our_own_stay(tmp_path: Path) -> None:
+    with terminal("options", cwd=tmp_path, NO_COLOR="") as child:
+        child.expect_exact("\x1b[1;36m--framework")
+
+
+# A folder that one looks at
+
+
+@pytest.fixture
+def planted(tmp_path: Path) -> Path:
+    """A folder of others, whose environment runs their program."""
+    folder = tmp_path / "theirs"
+    (folder / ".venv/bin").mkdir(parents=True)
+    (folder / ".venv/lib/python3.11/site-packages/torch-2.13.0.dist-info").mkdir(parents=True)
+    program = folder / ".venv/bin/python"
+    program.write_text(f"#!/bin/sh\ntouch {tmp_path / 'OWNED'}\n")
+    program.chmod(0o755)
+    (folder / ".copier-answers.yml").write_text("project: digits\n")
+    return folder
+
+
+def look(folder: Path, **settings: str) -> dict[str, tuple[str, str]]:
+    ran = mlscaffold("doctor", "--json", cwd=folder, without="VIRTUAL_ENV", env=settings)
+    return {found["what"]: (found["state"], found["text"]) for found in json.loads(ran.out)}
+
+
+def test_doctor_runs_nothing_of_a_folder_that_it_looks_at(planted: Path, tmp_path: Path) -> None:
+    found = look(planted)
+    assert found["python"] == ("note", f"{planted / '.venv'} is not active, so nothing of it was run.")
+    assert found["torch"] == ("note", "2.13.0, not tried. Activate .venv to have it tried.")
+    assert not (tmp_path / "OWNED").exists()
+
+
+def test_doctor_runs_nothing_that_git_tracks_be_it_active(planted: Path, tmp_path: Path) -> None:
+    git(planted, "init", "--quiet")
+    git(planted, "add", "--force", ".")
+    commit(planted)
+    found = look(planted, VIRTUAL_ENV=str(planted / ".venv"))
+    assert "is committed to git, so nothing of it was run" in found["python"][1]
+    assert not (tmp_path / "OWNED").exists()
+
+
+@pytest.mark.parametrize(
+    ("version", "state"), [("2.39.2", "note"), ("2.39.4", "ok"), ("2.45.0", "note"), ("2.54.0", "ok")]
+)
+def test_doctor_tells_of_a_git_with_holes(tmp_path: Path, version: str, state: str) -> None:
+    program = tmp_path / "bin/git"
+    program.parent.mkdir()
+    real = shutil.which("git")
+    program.write_text(
+        f'#!/bin/sh\ncase "$*" in *--version*) echo git version {version};; *) exec {real} "$@";; esac\n'
+    )
+    program.chmod(0o755)
+    found = look(tmp_path, PATH=f"{program.parent}{os.pathsep}{os.environ['PATH']}")
+    assert found["git"][0] == state
+    assert found["git"][1].startswith(version)
