@@ -24,6 +24,7 @@ Loaders = tuple[DataLoader[Batch], DataLoader[Batch]]  # to train on, to validat
 
 FOLDER_SHAPE: Shape = (3, 64, 64)  # images of a folder are read as RGB and scaled to this size
 SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")  # of files with these suffixes; no other is decoded
 WHITE = 255  # of bytes; the network takes numbers in 0..1
 HELD_OUT = 0.15  # share of the images in the test split, and of the others in the validation split
 SPLIT_SEED = 0  # not the run's seed, so that scores of runs with different seeds can be compared
@@ -108,7 +109,7 @@ def load_image(path: Path | BinaryIO, shape: Shape) -> Tensor:
     """Read an image file as bytes [C, H, W] of this shape; a file that is none is named in a `UserError`."""
     channels, height, width = shape
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=FORMATS) as image:
             pixels = np.array(image.convert("L" if channels == 1 else "RGB").resize((width, height)))
     except OSError as error:  # Pillow's own error is one
         raise UserError(f"{path}: this image cannot be read ({error}). Replace it or leave it out.") from None
