@@ -1,7 +1,6 @@
 """Batches without waiting for them: an idle model takes a request at once, a busy one all that came since."""
 
 import asyncio
-import math
 import time
 from collections import defaultdict, deque
 
@@ -23,7 +22,7 @@ class Batcher:
     def __init__(self, model: Model, most: int, deadline_s: float) -> None:
         self.model, self.most, self.deadline_s = model, most, deadline_s
         self.jobs: deque[tuple[Pixels, asyncio.Future[Answer]]] = deque()
-        self.seconds = defaultdict[int, float](lambda: math.inf)  # of the last call, by log2 of its size
+        self.seconds = defaultdict[int, float](lambda: float("inf"))  # of the last call, by log2 of its size
         self.worker: asyncio.Task[None] | None = None
         self.use(model)
 

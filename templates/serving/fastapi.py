@@ -11,15 +11,14 @@ from typing import Any
 
 import numpy as np
 import uvicorn
-from fastapi import FastAPI, HTTPException, Request, Response
-from fastapi.responses import JSONResponse
+from fastapi import FastAPI
 
-from ..data import Shape
+from ..export import Pixels
 from ..predict import name_best
 from . import monitoring
 from .batching import Batcher
-from .inputs import InputError, Inputs, Predictions, decode, parse_inputs
-from .limits import Limits
+from .inputs import Reader, mount
+from .limits import Limits, server_options
 from .settings import Settings
 
 log = logging.getLogger("uvicorn.error")
@@ -67,78 +66,27 @@ class Service:
 
 
 def build_app(run: Path, settings: Settings) -> FastAPI:
-    """The app; `state.service` is what it works with. Raises `UserError` where there is no model."""
-    service = Service(run, settings)
-    app = FastAPI(title="{{ project }}", lifespan=service.running)
+    """The app; `state.service` is what it works with. Raises `UserError` where there is no model, or an empty key."""
+    key, service = settings.api_key(), Service(run, settings)
+    options: dict[str, Any] = {"root_path": settings.root_path.rstrip("/"), "docs_url": None, "redoc_url": None}
+    app = FastAPI(title="{{ project }}", lifespan=service.running, **options)
     app.state.service = service
-    app.add_middleware(Limits, settings=settings, draining=lambda: service.draining)
-    add_predict(app, service)
-    add_state(app, service)
+    app.add_middleware(Limits, settings=settings, key=key)
+
+    async def answer(images: Pixels) -> list[dict[str, Any]]:
+        model, answers = await service.batcher.answer(images)
+        return name_best(answers, model.classes)
+
+    reader = Reader(service.batcher.model.shape, settings)
+    mount(app, reader, answer, lambda: service.batcher.model, lambda: ("ready", "draining")[service.draining])
     monitoring.add_endpoint(app)
     return app
-
-
-def add_predict(app: FastAPI, service: Service) -> None:
-    shape, settings = service.batcher.model.shape, service.settings
-
-    async def predict(request: Request) -> JSONResponse:
-        """Predict the class of one input or of several; answers keep their order."""
-        try:
-            if request.headers.get("content-type", "").startswith("multipart/form-data"):
-                inputs: list[Any] = await read_files(request, settings.max_batch)
-            else:
-                inputs = parse_inputs((await request.receive())["body"])  # all of it: see `Limits`
-            if all(isinstance(value, list) for value in inputs):
-                images = decode(inputs, shape, settings.max_batch)
-            else:  # unpacking files takes its time
-                images = await asyncio.to_thread(decode, inputs, shape, settings.max_batch)
-            model, answers = await service.batcher.answer(images)
-        except InputError as error:
-            raise HTTPException(422, str(error)) from None
-        except TimeoutError:
-            raise HTTPException(504, "the model did not answer in time") from None
-        return JSONResponse({"predictions": name_best(answers, model.classes)})
-
-    app.add_route("/predict", predict, methods=["POST"])  # FastAPI has no arguments to find for it
-    app.post("/predict", response_model=Predictions, openapi_extra=describe_body(shape))(predict)  # for /docs
-
-
-async def read_files(request: Request, most: int) -> list[bytes]:
-    """The files of a form, whatever its fields are called."""
-    async with request.form(max_files=most, max_fields=0) as form:
-        return [await part.read() for _, part in form.multi_items() if not isinstance(part, str)]
-
-
-def describe_body(shape: Shape) -> dict[str, Any]:
-    """What /predict takes, for the OpenAPI page."""
-    files = {"type": "array", "items": {"type": "string", "format": "binary"}}
-    form = {"schema": {"type": "object", "properties": {"inputs": files}, "required": ["inputs"]}}
-    json = {"schema": Inputs.model_json_schema(), "example": {"inputs": np.zeros((1, *shape), int).tolist()}}
-    return {"requestBody": {"content": {"application/json": json, "multipart/form-data": form}}}
-
-
-def add_state(app: FastAPI, service: Service) -> None:
-    @app.get("/livez")
-    async def livez() -> dict[str, str]:
-        """Whether the process answers at all."""
-        return {"status": "alive"}
-
-    @app.get("/readyz")
-    @app.get("/health")
-    async def readyz(response: Response) -> dict[str, str]:
-        """Whether to send requests here: 503 once the service is about to end."""
-        response.status_code = 503 if service.draining else 200
-        return {"status": "draining" if service.draining else "ready"}
-
-    @app.get("/model")
-    async def about() -> dict[str, Any]:
-        """Which model answers, and what it takes."""
-        return service.settings.describe(service.batcher.model)
 
 
 def serve(run: Path, settings: Settings) -> None:
     """Answer requests until a signal ends it."""
     app = build_app(run, settings)
-    server = uvicorn.Server(uvicorn.Config(app, host=settings.host, port=settings.port, access_log=False))
+    last_s = int(3 * settings.deadline_s) + 1  # for what was accepted
+    server = uvicorn.Server(uvicorn.Config(app, **server_options(settings), timeout_graceful_shutdown=last_s))
     app.state.service.stop = lambda: setattr(server, "should_exit", True)
     server.run()

@@ -160,11 +160,9 @@ def largest_error(path: Path, plain: Run, images: Pixels) -> float:
         wrong = (got.argmax(axis=1) != expected.argmax(axis=1)) | ~(errors <= TOLERANCE)
         if wrong.any():
             i = int(wrong.argmax())
-            raise UserError(
-                f"{path.name}: it does not answer as the plain model. Image {first + i} of {NUM_CHECKED},"
-                f" in a batch of {len(batch)}: class {expected[i].argmax()} became {got[i].argmax()}, and"
-                f" probabilities differ by {errors[i]:.2g} (allowed: {TOLERANCE:g})."
-            )
+            classes = f"class {expected[i].argmax()} became {got[i].argmax()}, probabilities differ by {errors[i]:.2g}"
+            where = f"Image {first + i} of {NUM_CHECKED}, in a batch of {len(batch)}"
+            raise UserError(f"{path.name}: it does not answer as the plain model. {where}: {classes}.")
         worst, first = max(worst, float(errors.max())), first + len(batch)
     return worst
 

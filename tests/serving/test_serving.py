@@ -11,11 +11,12 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 
+from tests.support import attacks
 from tests.support.projects import FRAMEWORKS, Project, by_framework, rendered, times, write
 from tests.support.proofs import once
 from tests.support.releases import ROOT
@@ -356,3 +357,67 @@ def test_a_service_without_a_model_says_what_to_do(fast: Project, tmp_path: Path
         assert done.returncode == 1
         assert done.stderr.startswith("error: ")
         assert told in done.stderr
+
+
+QUICK: tuple[str, ...] = ("many keys", "empty lists", "large images", "scans of a JPEG", "a TIFF's tile")
+QUICK += (
+    "a long header",
+    "many headers",
+    "trailers",
+    "pipelined requests",
+    "idle connections",
+    "slow headers",
+)
+
+
+@pytest.mark.parametrize("service", ["fastapi", "litserve"])
+def test_attacks_neither_take_memory_nor_keep_others_from_their_answers(
+    project: GetProject, service: str
+) -> None:
+    """A project of digits holds less than a tenth of what each of them made it hold before it had bounds."""
+    ours, done = project(FRAMEWORKS[0], service), {}
+    with attacks.attacked(ours) as live:
+        for name in (*QUICK, *times(0, 1) * tuple(set(attacks.attacks()) - set(QUICK))):
+            damage = attacks.suffer(live, attacks.attacks()[name], attacks.probes())
+            statuses = sum((wait.statuses for wait in damage.waits.values()), Counter[int]())
+            done[name] = (damage.grown // 2**20, dict(statuses))
+    assert all(grown < 100 and set(statuses) == {200} for grown, statuses in done.values()), done
+
+
+def test_a_key_protects_what_it_should_behind_a_proxy_that_strips_a_prefix(fast: Project) -> None:
+    content = body(np.zeros((1, 1, 8, 8), int).tolist())
+    key: dict[str, Any] = {"X-API-Key": "secret"}
+    options = ("--root_path", "/digits", "--key_for", "all")
+    with serving(fast, run_of(fast), *options, SERVING_API_KEY="secret") as live:
+        for path in ("/predict", "/digits/predict"):  # as the proxy sends it, and as it was before
+            assert live.ask(path, content)[0] == 401
+            assert live.ask(path, content, **key)[0] == 200
+        for path in ("/metrics", "/docs", "/", "/openapi.json", "/model", "/digits/model"):
+            assert live.ask(path)[0] == 401
+            assert live.ask(path, **key)[0] == 200
+        assert [live.ask(path)[0] for path in ("/livez", "/readyz", "/health")] == [200] * 3
+        assert live.ask("/openapi.json", **key)[1]["servers"] == [{"url": "/digits"}]
+
+
+def test_litserve_has_the_same_addresses_and_none_of_its_own(project: GetProject) -> None:
+    ours, key = project(FRAMEWORKS[0], "litserve"), cast("dict[str, Any]", {"X-API-Key": "secret"})
+    with serving(ours, run_of(ours), "--root_path", "/digits", SERVING_API_KEY="secret") as live:
+        assert [live.ask(path)[0] for path in ("/docs", "/", "/openapi.json", "/metrics")] == [200] * 4
+        assert [live.ask(path)[0] for path in ("/info", "/model", "/digits/model", "/redoc")] == [401] * 4
+        assert [live.ask(path, **key)[0] for path in ("/info", "/redoc")] == [404] * 2
+        api = live.ask("/openapi.json")[1]
+    assert api["servers"] == [{"url": "/digits"}]
+    assert set(api["paths"]) == {"/predict", "/livez", "/readyz", "/health", "/model", "/metrics"}
+
+
+@pytest.mark.cold
+def test_a_service_for_others_without_a_key_says_so_and_an_empty_key_is_an_error(
+    fast: Project, tmp_path: Path
+) -> None:
+    command = ("-m", "my_project.serve", "--host", "0.0.0.0", "--run", tmp_path)  # has no model, so it ends
+    assert fast.start(*command).stderr.startswith("WARNING: anyone who reaches 0.0.0.0 may ask")
+    (tmp_path / "key").write_text("\n")
+    empty: list[tuple[tuple[str | Path, ...], dict[str, Any]]] = [((), {"SERVING_API_KEY": " "})]
+    for options, settings in [*empty, (("--api_key_file", tmp_path / "key"), {})]:
+        done = fast.start(*command, *options, **settings)
+        assert (done.returncode, "there is no key in it" in done.stderr) == (1, True)

@@ -30,6 +30,10 @@ SCRIPTS = Path(sys.executable).parent
 PROMETHEUS = shutil.which("prometheus")
 
 
+DEPLOYED = ("Dockerfile", "compose.yaml", ".github/workflows/tests.yml", ".gitlab-ci.yml")
+PIPELINES = [(ci, docker) for ci in ("github", "gitlab") for docker in (False, True)]
+
+
 @once
 def packed() -> list[Rendered]:
     """Every project whose images differ."""
@@ -60,11 +64,13 @@ def test_hadolint_passes_on_every_dockerfile(tmp_path: Path) -> None:
     [
         ("compose-spec", "compose.yaml"),
         ("github-workflows", ".github/workflows/tests.yml"),
+        ("dependabot", ".github/dependabot.yml"),
         ("gitlab-ci", ".gitlab-ci.yml"),
+        ("renovate", "renovate.json"),
     ],
 )
 def test_a_file_for_a_service_is_what_its_schema_says(schema: str, file: str, tmp_path: Path) -> None:
-    projects = [*packed(), rendered({"ci": "github"}), rendered({"ci": "gitlab"})]
+    projects = [*packed(), *(rendered({"ci": ci, "docker": docker}) for ci, docker in PIPELINES)]
     found = [project for project in projects if file in project.files]
     assert found
     for number, project in enumerate(found):
@@ -145,6 +151,37 @@ def expressions(project: Rendered) -> Iterator[tuple[str, str]]:
             for panel in json.loads(text)["panels"]:
                 for target in panel["targets"]:
                     yield f"{name}: {panel['title']}", target["expr"]
+
+
+def test_what_others_run_for_a_project_is_pinned_and_a_bot_renews_it() -> None:
+    """Actions by commit, images by digest; neither leaves credentials behind."""
+    for ci, docker in PIPELINES:
+        files = rendered({"ci": ci, "docker": docker, "serving": "fastapi", "monitoring": "prometheus"}).files
+        text = "\n".join(files[name] for name in DEPLOYED if name in files)
+        actions = re.findall(r"uses: *(\S+)", text)
+        images = re.findall(r"image: *(\S+)|^FROM (\S+:\S+)", text, flags=re.MULTILINE)
+        assert all(re.fullmatch(r"[\w/-]+@[0-9a-f]{40}", action) for action in actions), actions
+        assert all(re.search(r":[\d.v]+\S*@sha256:[0-9a-f]{64}$", "".join(image)) for image in images), images
+        assert text.count("actions/checkout") == text.count("persist-credentials: false") == (ci == "github")
+        assert (len(images) > 0) == (docker or ci == "gitlab")
+        renewed = str(files.get(".github/dependabot.yml", "")) + str(files.get("renovate.json", ""))
+        for place in {"github": ["github-actions"], "gitlab": ["gitlabci"]}[ci] + ["docker-compose"] * docker:
+            assert place in renewed
+
+
+def test_deployment_files_know_no_second_index_and_no_password() -> None:
+    for ci, docker in PIPELINES:
+        answers: Answers = {"ci": ci, "docker": docker, "serving": "fastapi", "monitoring": "prometheus"}
+        files = rendered(answers).files
+        text = "\n".join(files[name] for name in DEPLOYED if name in files)
+        assert "index-url" not in text
+        assert "no-hashes" not in text or "--require-hashes" in text
+        if docker:
+            services = yaml.safe_load(files["compose.yaml"])["services"]
+            assert services["grafana"]["environment"]["GF_SECURITY_DISABLE_INITIAL_ADMIN_CREATION"] == "true"
+            assert services["serve"]["environment"] == ["SERVING_API_KEY"]
+            ports = [port for service in services.values() for port in service.get("ports", [])]
+            assert all(port.startswith("127.0.0.1:") for port in ports)
 
 
 @contextmanager

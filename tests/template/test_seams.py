@@ -12,6 +12,7 @@ SERVICE = "export serve tests/test_export.py tests/test_service.py tests/test_mo
     f"{PACKAGE}/serving/{name}.py"
     for name in ("__init__", "inputs", "limits", "monitoring", "service", "settings")
 )
+SERVICE += f" {PACKAGE}/serving/page.html"
 DASHBOARD = " ".join(
     f"monitoring/{name}"
     for name in (
@@ -46,8 +47,8 @@ SEAMS = {
     ("loggers", "tensorboard,mlflow,wandb"): "addresses loggers mlflow_run wandb_run",
     ("monitoring", "prometheus"): f"addresses loggers prometheus tests/test_prometheus.py {DASHBOARD}",
     ("docker", "True"): ".dockerignore Dockerfile compose.yaml",
-    ("ci", "github"): ".github/workflows/tests.yml",
-    ("ci", "gitlab"): ".gitlab-ci.yml",
+    ("ci", "github"): ".github/workflows/tests.yml .github/dependabot.yml",
+    ("ci", "gitlab"): ".gitlab-ci.yml renovate.json",
 }
 
 SWITCHES = [

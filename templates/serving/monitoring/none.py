@@ -9,10 +9,6 @@ def add_endpoint(app: FastAPI) -> None:
     """There is none."""
 
 
-def count_request(path: str, status: int, seconds: float) -> None:
-    """A request was answered."""
-
-
 def count_batch(size: int) -> None:
     """The model was called with so many inputs."""
 

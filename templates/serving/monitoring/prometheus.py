@@ -1,5 +1,6 @@
 """What the service tells about itself, at /metrics for Prometheus."""
 
+import time
 from collections.abc import Callable
 
 from fastapi import FastAPI, Response
@@ -10,6 +11,7 @@ from prometheus_client import (
     Histogram,
     generate_latest,
 )
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 PATHS = {"/predict", "/livez", "/readyz", "/health", "/metrics", "/model"}
 
@@ -22,7 +24,31 @@ RELOADS = Counter("serving_reloads", "Times that another model was to take over"
 MODEL = Gauge("serving_model_info", "1 for the version that answers", ["version"])
 
 
+class Count:
+    """ASGI middleware that counts what is answered."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        begin, status = time.perf_counter(), 500
+
+        async def note(message: Message) -> None:
+            nonlocal status
+            status = message.get("status", status)
+            await send(message)
+
+        try:
+            await self.app(scope, receive, note)
+        finally:
+            if scope["type"] == "http":
+                path = scope["path"].removeprefix(scope["root_path"])
+                count_request(path, status, time.perf_counter() - begin)
+
+
 def add_endpoint(app: FastAPI) -> None:
+    app.add_middleware(Count)
+
     @app.get("/metrics")
     async def metrics() -> Response:
         """Metrics in Prometheus' text format."""

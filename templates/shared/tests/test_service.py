@@ -126,6 +126,29 @@ def test_who_has_not_the_key_gets_no_answers(client, images):
         assert client.get("/readyz", headers={"X-API-Key": key}).status_code == 200
 
 
+def test_small_things_that_would_grow_are_refused_before_they_do(client):
+    scans = io.BytesIO()
+    Image.new("L", (3000, 3000)).save(scans, "JPEG", progressive=True)
+    head, tail = scans.getvalue()[:-2], scans.getvalue()[-2:]
+    last = head[head.rindex(b"\xff\xda") :]
+    large = io.BytesIO()
+    Image.new("1", (6000, 6000)).save(large, "PNG")
+    for bomb in (b'{"inputs":[' + b"[]," * 20_000 + b"[]]}", b"{" + b'"a":1,' * 10_000 + b'"a":1}'):
+        assert client.post("/predict", content=bomb).status_code == 422
+    for file in (head + 500 * last + tail, large.getvalue()):
+        answer = predict(client, [base64.b64encode(file).decode()])
+        assert (answer.status_code, "megapixels" in answer.text) == (422, True)
+
+
+def test_its_page_needs_nothing_from_elsewhere(client):
+    for path in ("/", "/docs"):
+        page = client.get(path, headers={"X-API-Key": ""})
+        assert page.status_code == 200
+        assert "http://" not in page.text.replace("http://www.w3.org", "")
+        assert "https://" not in page.text
+    assert client.get("/redoc").status_code == 404
+
+
 def test_it_tells_how_it_is_and_which_model_answers(client, trained):
     for path in ("/livez", "/readyz", "/health"):
         assert client.get(path).status_code == 200

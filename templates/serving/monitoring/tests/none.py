@@ -10,7 +10,7 @@ def test_a_service_without_monitoring_tells_nothing():
     async def ask():
         app = FastAPI()
         monitoring.add_endpoint(app)
-        monitoring.count_request("/predict", 200, 0.1)
+        monitoring.count_batch(1)
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
             return await client.get("/metrics")
 
