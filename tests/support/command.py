@@ -77,6 +77,8 @@ def terminal(
     environment = (
         clean_settings() | {"TERM": "xterm", "NO_COLOR": "1", "PROMPT_TOOLKIT_NO_CPR": "1"} | settings
     )
+    for name in ("COLUMNS", "LINES"):  # would be believed more than the terminal
+        environment.pop(name, None)
     child = pexpect.spawn(
         str(python),
         [*COMMAND[1:], *arguments],

@@ -79,12 +79,15 @@ def test_wrong_usage_is_told_as_every_error_and_exits_with_2(
     assert said.replace("`python -m mlscaffold", "`mlscaffold") == f"mlscaffold: {told}\n"
 
 
+TARGET = '        with path.open("xb") as new:  # follows no link, and replaces nothing'
+
+
 @pytest.mark.parametrize(
     ("file", "line", "said"),
     [
         ("cli.py", "import gc", ""),
         ("render.py", "    files = {}", "mlscaffold: Stopped.\n"),
-        ("target.py", "        path.write_bytes(file.content)", "mlscaffold: Stopped.\n"),
+        ("target.py", TARGET, "mlscaffold: Stopped.\n"),
         ("git.py", "    return _commit(folder)", "mlscaffold: Stopped.\n"),
     ],
 )

@@ -187,7 +187,17 @@ def touch(folder: Path) -> None:
             path.write_bytes(path.read_bytes())
 
 
-@pytest.mark.parametrize("arm", ARMS)
+def test_a_kit_with_a_repository_inside_is_refused_before_git_is_asked(
+    trap: Path, tmp_path: Path, templates: Templates
+) -> None:
+    folder = kit(tmp_path / "kit")
+    a_submodule(folder, str(trap))
+    with pytest.raises(MlscaffoldError, match="a file of git's own"):
+        find_kit(str(folder), read(template_root()), templates)
+    assert_untouched(tmp_path)
+
+
+@pytest.mark.parametrize("arm", [arm for arm in ARMS if arm is not a_submodule])
 def test_looking_at_a_kit_starts_no_program_of_its_repository(
     arm: Arm, trap: Path, tmp_path: Path, templates: Templates
 ) -> None:

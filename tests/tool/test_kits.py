@@ -363,7 +363,7 @@ def test_ctrl_c_ends_the_proof_of_a_kit_with_130_and_leaves_nothing(kit: Path, t
         "locks:\n  strategy: single\n  hpo: none\n  serving: none\n  loggers: []\n",
     )
     (tmp_path / "temporary").mkdir()
-    child = terminal("kit", "check", str(kit), cwd=tmp_path, TMPDIR=str(tmp_path / "temporary"))
+    child = terminal("kit", "check", "--train", str(kit), cwd=tmp_path, TMPDIR=str(tmp_path / "temporary"))
     child.expect_exact("every file parses")
     child.send(CTRL_C)  # while the first project trains
     child.expect(pexpect.EOF)  # no program that it started has the terminal any more
