@@ -81,6 +81,7 @@ def start_server(folder: Path) -> None:
     deadline = time.monotonic() + PATIENCE_S
     while not (folder / "socket").exists():
         if process.poll() is not None or time.monotonic() > deadline:
+            process.kill()
             raise RuntimeError(f"the server of forks did not start:\n{log.read_text()}")
         time.sleep(0.05)
 
