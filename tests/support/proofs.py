@@ -312,8 +312,8 @@ def of_test(item: pytest.Item) -> Proof:
 
 def stamp() -> str:
     """Changes when anybody changes a file of the repository."""
-    files = (path for part in ROOT.iterdir() if part.name not in OTHERS for path in [part, *part.rglob("*")])
-    stats = ((path, path.stat()) for path in files if not OTHERS & set(path.parts) and path.is_file())
+    parts = (ROOT / name for name in [*TOOL.split(), "tests", "docs", "benchmarks", "CONTRIBUTING.md"])
+    stats = ((path, path.stat()) for part in parts for path in walk(part))
     return sha256(*sorted((path, stat.st_mtime_ns, stat.st_size) for path, stat in stats))
 
 

@@ -202,6 +202,7 @@ def test_a_checkpoint_of_an_earlier_release_that_cannot_go_on_with_a_change_is_r
     assert {path: path.read_bytes() for path in old.rglob("*") if path.is_file()} == before
 
 
+@pytest.mark.cold
 @by_framework(4, 8)
 def test_a_run_of_two_processes_that_goes_on_with_one_comes_to_its_goal(
     framework: str, tmp_path: Path

