@@ -9,6 +9,7 @@ from ignite.engine import Engine, Events
 from . import engine, signals, storage
 from .config import Config, UserError, checked
 from .model import Net
+from .progress import START
 
 
 def attach_checkpoints(trainer: Engine, state: dict[str, Any], cfg: Config, stop: signals.Stop) -> None:
@@ -43,4 +44,4 @@ def load_state(path: Path, net: Net) -> dict[str, Any]:
         if "model" not in state:
             raise UserError(f"{path}: Ignite did not save this. Give a new run another --out_dir.")
         storage.load_weights(net, state["model"], path)
-        return state | {"progress": dict(state["progress"])}
+        return state | {"progress": {name: type(value)(state["progress"][name]) for name, value in START.items()}}

@@ -5,7 +5,7 @@ In several processes: `torchrun --nproc-per-node N -m <package>.train [...]`.
 
 import gc
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -48,8 +48,7 @@ def train(cfg: Config, report: runs.Report) -> float:
     if saved and (score := runs.finished_score(cfg, progress.goal)) is not None:
         return score
     with runs.start(cfg, progress.steps), ExitStack() as stack:
-        if cfg.profile:
-            stack.enter_context(speed.profiled(cfg))
+        stack.enter_context(speed.profiled(cfg) if cfg.profile else nullcontext())
         sinks = loggers.open_loggers(cfg, progress, stack) if processes.rank() == 0 else []
         if progress.steps < progress.goal:
             fit(engine.Task(net, cfg, runs.Best(cfg, images), progress, report), loaders, sinks, saved)

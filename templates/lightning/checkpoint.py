@@ -9,6 +9,7 @@ from pytorch_lightning.plugins.io import CheckpointIO
 from . import signals, storage
 from .config import UserError, checked
 from .model import Net
+from .progress import START
 
 
 class Files(CheckpointIO):
@@ -32,8 +33,8 @@ class SaveState(pl.Callback):
     """
 
     def __init__(self, stop: signals.Stop, folder: Path) -> None:
-        self.stop, self.folder = stop, folder
-        self.complete = False  # whether the last batch completed an optimizer step, or all is as it was saved
+        # `complete` says whether the last batch completed an optimizer step, or all is as it was saved.
+        self.stop, self.folder, self.complete = stop, folder, False
 
     def on_train_start(self, trainer: pl.Trainer, task: Any) -> None:
         self.stop.guard, self.complete = task.guard, True
@@ -42,8 +43,7 @@ class SaveState(pl.Callback):
     def on_train_batch_end(self, trainer: pl.Trainer, task: Any, *args: Any) -> None:
         self.complete = not task.losses
         if self.complete and self.stop.due(trainer.global_step):
-            self.save(trainer)
-            self.stop.end()
+            self.on_validation_end(trainer)
 
     def on_validation_end(self, trainer: pl.Trainer, *args: Any) -> None:
         self.save(trainer)
@@ -57,7 +57,7 @@ class SaveState(pl.Callback):
         trainer.save_checkpoint(self.folder / f"step-{trainer.global_step:08d}.pt")
 
 
-def load_progress(path: Path, net: Net) -> dict[str, int]:
+def load_progress(path: Path, net: Net) -> dict[str, Any]:
     """Where a run of this network was at a checkpoint; raises `UserError` if it is of another."""
     with checked(path):
         state = storage.load_checkpoint(path)
@@ -65,4 +65,4 @@ def load_progress(path: Path, net: Net) -> dict[str, int]:
             raise UserError(f"{path}: Lightning did not save this. Give a new run another --out_dir.")
         weights = {name[4:]: value for name, value in state["state_dict"].items() if name.startswith("net.")}
         storage.load_weights(net, weights, path)
-        return dict(state["progress"])
+        return {name: type(value)(state["progress"][name]) for name, value in START.items()}

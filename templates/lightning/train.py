@@ -7,7 +7,7 @@ import gc
 import logging
 import sys
 import warnings
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -57,8 +57,7 @@ def train(cfg: Config, report: runs.Report) -> float:
     if saved and (score := runs.finished_score(cfg, progress.goal)) is not None:
         return score
     with runs.start(cfg, progress.steps), ExitStack() as stack:
-        if cfg.profile:
-            stack.enter_context(speed.profiled(cfg))
+        stack.enter_context(speed.profiled(cfg) if cfg.profile else nullcontext())
         sinks = loggers.open_loggers(cfg, progress, stack) if processes.rank() == 0 else []
         if progress.steps < progress.goal:
             fit(engine.Task(net, cfg, runs.Best(cfg, images), progress, report), loaders, sinks, saved)
@@ -100,8 +99,7 @@ def build_callbacks(cfg: Config, sinks: list[runs.Sink], stop: signals.Stop) -> 
 def main() -> None:
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     # Lightning calls what torch deprecates, and cannot know that scores are of all processes.
-    needless = "treespec, LeafSpec|many workers|the logging interval|sync_dist=True"
-    warnings.filterwarnings("ignore", f".*({needless})")
+    warnings.filterwarnings("ignore", ".*(treespec, LeafSpec|many workers|the logging interval|sync_dist=True)")
     with plain_errors(), parallel.process_group():
         cfg, _ = parse("train")
         torch.set_float32_matmul_precision("high")

@@ -46,7 +46,8 @@ def build_server(run: Path, settings: Settings) -> LitServer:
         Api(run, settings), accelerator="cpu", timeout=settings.deadline_s, middlewares=[(Limits, limits)]
     )
     app = server.app
-    app.title, app.root_path = "{{ project }}", settings.root_path.rstrip("/")
+    app.title = "{{ project }}"
+    app.root_path = settings.root_path.rstrip("/")
     routes = {route.path: route for route in app.routes}
     app.router.routes[:] = [routes["/openapi.json"]]  # our own addresses are those of `serving=fastapi`
 

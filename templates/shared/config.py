@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ContextDecorator, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields
 from difflib import get_close_matches
+from errno import EINVAL, EIO, EPIPE
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn, cast
 
@@ -138,8 +139,8 @@ def checked(name: object, hint: str = "Give one that is whole.", begun: Callable
     """Turn what goes wrong with a file, which may be of others, into a `UserError`, until something has `begun`."""
     try:
         yield
-    except Exception as error:  # whatever it is
-        if isinstance(error, UserError) or begun():
+    except Exception as error:  # whatever it is, but a lack of memory; NumPy's own is of a file that claims too much
+        if isinstance(error, UserError) or type(error).__qualname__ in ("MemoryError", "OutOfMemoryError") or begun():
             raise
         # What torch goes on with after its first sentence is advice to trust the file.
         reason = getattr(error, "strerror", None) or " ".join(repr(error).split()).partition(". ")[0][:200]
@@ -147,14 +148,17 @@ def checked(name: object, hint: str = "Give one that is whole.", begun: Callable
 
 
 class Forgiving(suppress, ContextDecorator):
-    """Makes a function that keeps some errors to itself."""
+    """Makes a function that keeps to itself that nobody is left to read what it writes."""
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> bool:
+        return super().__exit__(kind, error, trace) and error.errno in (EPIPE, EIO, EINVAL)  # the last is Windows's
 
 
 @contextmanager
 def plain_errors() -> Iterator[None]:
     """Show a user's mistake as one line and exit with 1; anything else keeps its traceback.
 
-    A pipe that nobody reads and a terminal that was closed end nothing: what is printed is lost.
+    A pipe that nobody reads and a terminal that was closed end nothing: what is printed is lost. A full disk does.
     """
     for stream in filter(None, (sys.stdout, sys.stderr)):
         vars(stream).update(write=Forgiving(OSError)(stream.write), flush=Forgiving(OSError)(stream.flush))

@@ -46,8 +46,8 @@ def _optimizer(state: State) -> Any:
     return state["optimizer"] if "optimizer" in state else state["optimizer_states"][0]
 
 
-NO_LOSS = {"train_loss": {"total": 0.0, "weight": 0.0}}  # since the last point of the curve, as in schema 1
-CHECKPOINTS: Migrations = {1: lambda state: state | NO_LOSS, 3: _move, 4: _count}
+# Schema 1 had no loss since the last point of the curve.
+CHECKPOINTS: Migrations = {1: lambda state: state | {"train_loss": {"total": 0.0, "weight": 0.0}}, 3: _move, 4: _count}
 WEIGHTS: Migrations = {}  # of best.pt: rename a parameter here when its module gets another name
 
 
@@ -55,6 +55,6 @@ def migrate(content: State, schema: int, migrations: Migrations, name: object) -
     """Bring a file's content to the present schema; raises `UserError` for one of a later version."""
     if schema > SCHEMA:
         raise UserError(f"{name}: schema {schema} is of a later version of this project. Update it.")
-    for old in range(schema, SCHEMA):
-        content = migrations[old](content) if old in migrations else content
+    for old in sorted(old for old in migrations if old >= schema):
+        content = migrations[old](content)
     return content

@@ -38,10 +38,8 @@ class Predictor:
 
 def name_best(probabilities: NDArray[np.float32], classes: list[str]) -> list[dict[str, Any]]:
     """The most probable class of each row [B, C]."""
-    return [
-        {"label": classes[index], "index": index, "probability": round(probabilities.item(row, index), 6)}
-        for row, index in enumerate(probabilities.argmax(axis=1).tolist())
-    ]
+    best = enumerate(probabilities.argmax(axis=1).tolist())
+    return [{"label": classes[i], "index": i, "probability": round(probabilities.item(row, i), 6)} for row, i in best]
 
 
 def read_inputs(names: list[str], shape: data.Shape, skip_bad: bool) -> Iterator[tuple[str, Tensor]]:

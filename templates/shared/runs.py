@@ -18,15 +18,17 @@ from .progress import Progress
 Report = Callable[[int, float], None] | None  # is given (epoch, score) after each epoch
 
 
+class BusyError(UserError):
+    """Another run is at work in the folder, or was while this one began."""
+
+
 def find_checkpoint(cfg: Config) -> Path | None:
     """The checkpoint to continue from, or None; raises `UserError` before a run would be overwritten."""
-    if cfg.resume == "auto":
-        return storage.newest_checkpoint(cfg.out_dir / "checkpoints")
-    if cfg.resume != "never":
-        return Path(cfg.resume)
-    if (cfg.out_dir / "config.yaml").exists():
+    if cfg.resume == "never" and (cfg.out_dir / "config.yaml").exists():
         raise UserError(f"out_dir={cfg.out_dir}: it holds a run. Add --resume auto or another --out_dir.")
-    return None
+    if cfg.resume in ("never", "auto"):
+        return storage.newest_checkpoint(cfg.out_dir / "checkpoints") if cfg.resume == "auto" else None
+    return Path(cfg.resume)
 
 
 def start(cfg: Config, step: int) -> AbstractContextManager[object]:
@@ -40,12 +42,15 @@ def start(cfg: Config, step: int) -> AbstractContextManager[object]:
     try:
         (cfg.out_dir / "checkpoints").mkdir(parents=True, exist_ok=True)
         lock = FileLock(cfg.out_dir / ".lock", timeout=3).acquire()  # loaders of one that was killed need a moment
+        # Again, as another run may have been at work there since the first look.
+        if (found := find_checkpoint(cfg)) and cfg.resume == "auto" and found.stem != f"step-{step:08d}":
+            raise TimeoutError
         storage.tidy(cfg.out_dir / "checkpoints", step)
         storage.save_text(cfg.out_dir / "config.yaml", yaml.safe_dump(cfg.plain(), sort_keys=False))
         MetricsFile(cfg.out_dir).cut(step)
-    except OSError as error:  # one without a reason is the lock's
-        reason = error.strerror or "another run is at work there"
-        raise UserError(f"out_dir={cfg.out_dir}: it cannot be written to ({reason}). Give another one.") from None
+    except OSError as error:  # one without a reason is another run's
+        kind, reason = (UserError, error.strerror) if error.strerror else (BusyError, "another run is at work there")
+        raise kind(f"out_dir={cfg.out_dir}: it cannot be written to ({reason}). Give another one.") from None
     return lock
 
 
@@ -61,8 +66,9 @@ def finish(cfg: Config, goal: int) -> float:
     with checked(path := cfg.out_dir / "best.json"):
         best = json.loads(path.read_text()) | {"finished": goal}
         if processes.rank() == 0:
-            plots.draw_curves(MetricsFile(cfg.out_dir).read(), cfg.out_dir / "curves.png")
-            plots.draw_confusion(best["confusion"], best["classes"], cfg.out_dir / "confusion.png")
+            curves, confusion = cfg.out_dir / "curves.png", cfg.out_dir / "confusion.png"
+            storage.insist(curves, partial(plots.draw_curves, MetricsFile(cfg.out_dir).read(), curves))
+            storage.insist(confusion, partial(plots.draw_confusion, best["confusion"], best["classes"], confusion))
             storage.save_json(path, best)
         return float(best["score"])
 

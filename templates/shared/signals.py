@@ -24,6 +24,7 @@ if signal.getsignal(HANGUP) is signal.SIG_IGN:  # as nohup wants it
     del SIGNALS[HANGUP]
 
 PATIENCE_S = 5  # with a batch that does not come, once a signal has
+NEXT_BATCH = _BaseDataLoaderIter.__next__.__code__
 
 # Torch's handler would raise in the middle of a step when a loader process dies; a wait for its batch finds out too.
 signal_handling._SIGCHLD_handler_set = True
@@ -39,13 +40,9 @@ class Stop:
 
     def __init__(self, cfg: Config, progress: Progress) -> None:
         self.log_every, self.progress = cfg.log_every, progress
-        self.code = 0  # of the signal that this process got
         self.handlers: dict[int, Any] = {}  # as they were
-        self.agreement = processes.Agreement()  # on the exit code that all processes will end with, or 0
-
-    def __enter__(self) -> Self:
-        self.listen()
-        return self
+        # The exit code of the signal that this process got, and the agreement on that which all will end with, or 0.
+        self.code, self.agreement = 0, processes.Agreement()
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
         if kind in (None, SystemExit):  # else another process may be gone
@@ -60,20 +57,31 @@ class Stop:
             LOG.warning("A signal ends this run: %s", error)
             raise SystemExit(self.code) from None
 
-    def listen(self) -> None:
+    def listen(self) -> Self:
         """Take the signals over. Only the main thread may; a run in another one leaves them alone."""
         if threading.current_thread() is threading.main_thread():
             for number in SIGNALS:
-                self.handlers.setdefault(number, signal.getsignal(number))
-                signal.signal(number, self.note)
+                self.handlers.setdefault(number, signal.signal(number, self.note))
+        return self
+
+    __enter__ = listen
 
     def note(self, number: int, frame: object) -> None:
         self.code = SIGNALS[number]
         if number == signal.SIGINT:
             signal.signal(number, signal.SIG_DFL)  # a second Ctrl-C ends at once
+        self.waits: list[Any] = []  # for a batch, which the last alarm came in
         if sys.platform != "win32":
-            signal.signal(signal.SIGALRM, give_up)
-            signal.setitimer(signal.ITIMER_REAL, PATIENCE_S, PATIENCE_S)
+            signal.signal(signal.SIGALRM, self.give_up)
+            signal.setitimer(signal.ITIMER_REAL, 0.01, PATIENCE_S)
+
+    def give_up(self, number: int, frame: FrameType | None) -> None:
+        """End a wait for a batch in which two alarms in a row come; whatever else they find comes to its end."""
+        loaders = [caller.f_locals["self"] for caller, _ in traceback.walk_stack(frame) if caller.f_code is NEXT_BATCH]
+        before, self.waits = self.waits, [(loader, loader._num_yielded) for loader in loaders]
+        if loaders and self.waits == before:
+            end_loaders()
+            raise TimeoutError("the next batch does not come")
 
     def due(self, step: int) -> bool:
         """Whether to save and end after this step; after an epoch's last, its validation comes first."""
@@ -104,13 +112,6 @@ class Stop:
             raise SystemExit(code)
 
 
-def give_up(number: int, frame: FrameType | None) -> None:
-    """End a wait for a batch that does not come; whatever else a signal finds comes to its end."""
-    if any(caller.f_code is _BaseDataLoaderIter.__next__.__code__ for caller, _ in traceback.walk_stack(frame)):
-        end_loaders()
-        raise TimeoutError("the next batch does not come")
-
-
 def begin_loader(worker: int) -> None:
     """Let a loader process end with the process that it works for, and not by signals, which reach both."""
     for number in SIGNALS:
@@ -122,6 +123,5 @@ def begin_loader(worker: int) -> None:
 @atexit.register
 def end_loaders() -> None:
     """Kill the loader processes: Python sends them SIGTERM in the end, and would wait for ever."""
-    for process in multiprocessing.active_children():
-        if process.daemon:
-            process.kill()
+    for process in (child for child in multiprocessing.active_children() if child.daemon):
+        process.kill()

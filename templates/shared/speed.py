@@ -34,7 +34,9 @@ def halve_parts(cfg: Config, error: Exception) -> Config:
     """The settings to go on with after memory has run out; the batch of a step stays as large as it is."""
     if 2 * cfg.micro_batches > cfg.data.batch_size:
         raise UserError(f"memory runs out with one sample at a time. Train a smaller model. ({error})")
-    cfg = replace(cfg, micro_batches=2 * cfg.micro_batches, resume="auto")
+    cfg = replace(cfg, micro_batches=2 * cfg.micro_batches)
+    if cfg.resume == "never" or any((cfg.out_dir / "checkpoints").glob("step-*.pt")):  # else from where it began
+        cfg = replace(cfg, resume="auto")
     LOG.warning("Memory has run out: each batch is computed in %d parts from here on.", cfg.micro_batches)
     processes.end_with_others(cfg)
     return cfg

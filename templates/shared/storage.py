@@ -27,10 +27,10 @@ def insist(path: Path, write: Callable[[], object]) -> None:
         try:
             write()
             break
-        except (OSError, RuntimeError) as error:  # torch's own writer raises the second
+        except (OSError, RuntimeError) as err:  # torch's own writer raises the second
             if not pause_s:
-                raise UserError(f"{path}: {error}. Make room, and go on with --resume auto.") from error
-            LOG.warning("%s: NOT SAVED (%s). The next try is in %d s.", path, error, pause_s)
+                raise UserError(f"{path}: {err}. Mend that and try again; a run goes on with --resume auto.") from err
+            LOG.warning("%s: NOT SAVED (%s). The next try is in %d s.", path, err, pause_s)
             time.sleep(pause_s)
 
 
@@ -43,7 +43,7 @@ def append(path: Path, text: str, end: int) -> None:
 
 def save(path: Path, write: Callable[[Path], object]) -> None:
     """Let a function write to a temporary name, which takes the place of `path` once all of it is on the disk."""
-    temporary = path.with_name(f"{path.name}.tmp")
+    temporary = path.with_name(f"{path.name}.{os.environ.get('RANK', 0)}.tmp")  # several processes may save the same
 
     def replace() -> None:
         try:
@@ -87,9 +87,8 @@ def save_checkpoint(path: Path, state: Mapping[str, Any], library: str) -> None:
 def tidy(folder: Path, last: int = sys.maxsize) -> None:
     """Delete all but the newest checkpoints up to step `last`, and what a save that was killed has left."""
     names = sorted(path.stem for path in folder.glob(f"{FILES}.pt") if _step(path) <= last)[-KEEP:]
-    for file in folder.glob(f"{FILES}.*"):
-        if file.name.partition(".")[0] not in names or file.suffix == ".tmp":
-            file.unlink()
+    for file in (f for f in folder.glob(f"{FILES}.*") if f.name.partition(".")[0] not in names or f.suffix == ".tmp"):
+        file.unlink()
 
 
 def newest_checkpoint(folder: Path) -> Path | None:

@@ -18,10 +18,11 @@ import torch
 import torch.distributed as dist
 
 from . import train
-from .config import Config, plain_errors
+from .config import LOG, Config, plain_errors
 from .leases import Leases, Renewal
 from .parallel import process_group
 from .processes import rank, world_size
+from .runs import BusyError
 from .signals import SIGNALS
 from .study import Search, load_study, open_storage, read_command, storage_errors, suggest
 
@@ -91,6 +92,10 @@ class Worker:
                 raise  # `tune` gives the trial back
             self.leases.release(number)
             self.stopping = True
+        except BusyError as error:  # a worker that stands still holds the folder; once our lease lapses, we try again
+            LOG.warning("trial %d: %s", number, error)
+            if world_size() > 1:
+                raise  # the other processes wait for this one
         except Exception as error:
             self.leases.fail(number, f"{type(error).__name__}: {' '.join(str(error).split())}")
             if world_size() > 1 or isinstance(error, torch.AcceleratorError):

@@ -98,7 +98,9 @@ def train(
         new_scale.__defaults__ = (device, scale, *others)
     run_verb("train", arguments)
     newest = max((Path(RUN) / "checkpoints").glob("step-*.pt"))
-    saved = leaves(torch.load(newest, map_location="cpu", weights_only=True))
+    state = torch.load(newest, map_location="cpu", weights_only=True)
+    state.pop("loops", None)  # Lightning's counters of how often something was started, which nothing reads
+    saved = leaves(state)
     if forge and os.environ.get("RANK", "0") == "0":
         forge_checkpoint(newest)
     return Observed(frozenset(dtypes), began[0] if began else frozenset(), saved, facts(Path(RUN)))

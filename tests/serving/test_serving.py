@@ -381,7 +381,8 @@ def test_attacks_neither_take_memory_nor_keep_others_from_their_answers(
             damage = attacks.suffer(live, attacks.attacks()[name], attacks.probes())
             statuses = sum((wait.statuses for wait in damage.waits.values()), Counter[int]())
             done[name] = (damage.grown // 2**20, dict(statuses))
-    assert all(grown < 100 and set(statuses) == {200} for grown, statuses in done.values()), done
+    # Some end before anybody has asked.
+    assert all(grown < 100 and set(statuses) <= {200} for grown, statuses in done.values()), done
 
 
 def test_a_key_protects_what_it_should_behind_a_proxy_that_strips_a_prefix(fast: Project) -> None:

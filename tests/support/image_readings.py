@@ -14,9 +14,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from fastapi import HTTPException
+
 PACKAGE, FOLDER = sys.argv[1], Path(sys.argv[2])
-config, data, predict, inputs = (
-    importlib.import_module(f"{PACKAGE}.{name}") for name in ("config", "data", "predict", "serving.inputs")
+config, data, predict, inputs, settings = (
+    importlib.import_module(f"{PACKAGE}.{name}")
+    for name in ("config", "data", "predict", "serving.inputs", "serving.settings")
 )
 
 
@@ -31,7 +34,8 @@ def in_predict(root: Path) -> Any:
 
 
 def in_service(root: Path) -> Any:
-    return inputs.decode([file_of(root).read_bytes()], data.FOLDER_SHAPE, 1)[0]
+    reader = inputs.Reader(data.FOLDER_SHAPE, settings.Settings())
+    return reader.decode([file_of(root).read_bytes()])[0]
 
 
 def file_of(root: Path) -> Path:
@@ -49,8 +53,10 @@ def main() -> None:
             try:
                 read.append(reader(root))
                 told[reader.__name__] = [read[-1].mean().item(), read[-1].min().item(), read[-1].max().item()]
-            except (config.UserError, inputs.InputError) as error:
+            except config.UserError as error:
                 told[reader.__name__] = str(error)
+            except HTTPException as error:
+                told[reader.__name__] = error.detail
         readings[root.name] = told | {"alike": all((one == read[0]).all() for one in read)}
     print(json.dumps(readings))
 

@@ -15,7 +15,7 @@ from mlscaffold.render import render
 from mlscaffold.source import SOURCE, template_root
 from mlscaffold.target import write
 from mlscaffold.templates import Templates
-from mlscaffold.update import apply, print_diff
+from mlscaffold.update import apply, print_diff, show
 from tests.support.command import mlscaffold
 from tests.support.releases import clean_settings, commit, git, run
 
@@ -295,6 +295,95 @@ def test_what_users_set_for_themselves_runs_where_the_repository_says_the_same(
     assert "PURGE_STEP" in stored  # what the newer release brings
     assert (tmp_path / "digits/src/digits/loggers.py").read_text().strip() == stored.lower()
     assert_untouched(tmp_path)
+
+
+# Templates of others that a project was made from
+
+
+ANSWERS = "{{ _copier_answers|to_nice_yaml }}"
+
+
+@pytest.fixture
+def theirs(tmp_path: Path) -> Path:
+    """A template that a stranger's project names first, at release v1."""
+    folder = tmp_path / "theirs"
+    (folder / "files").mkdir(parents=True)
+    (folder / "copier.yml").write_text("_subdirectory: files\nproject: {type: str, default: digits}\n")
+    (folder / "files/{{ _copier_conf.answers_file }}.jinja").write_text(ANSWERS)
+    return released(committed(folder), "v1.0.0")
+
+
+def released(folder: Path, tag: str) -> Path:
+    git(folder, "add", "--all")
+    if git(folder, "status", "--porcelain"):
+        commit(folder)
+    git(folder, "tag", tag)
+    return folder
+
+
+def made_from(source: str, folder: Path) -> Path:
+    folder.mkdir()
+    stored = f"_commit: v1.0.0\n_src_path: {source}\nproject: digits\n"
+    (folder / ".copier-answers.yml").write_text(stored)
+    return committed(folder)
+
+
+@pytest.mark.parametrize("where", ["victim", ".git", "../victim"])
+def test_a_first_template_reads_no_folder_elsewhere(
+    where: str, theirs: Path, tmp_path: Path, templates: Templates
+) -> None:
+    (tmp_path / "victim").mkdir()
+    (tmp_path / "victim/secret.txt").write_text("s3cr3t\n")
+    here = made_from(f"git+{theirs.as_uri()}", tmp_path / "digits")
+    place = str(tmp_path / "victim") if where == "victim" else where
+    (theirs / "copier.yml").write_text(f"_subdirectory: {place}\nproject: {{type: str, default: digits}}\n")
+    released(theirs, "v2.0.0")
+    with pytest.raises(MlscaffoldError, match="_subdirectory is"):
+        plan_update(here, None, templates)
+    with pytest.raises(MlscaffoldError, match="_subdirectory is"):
+        render({}, theirs)
+
+
+@pytest.mark.parametrize("name", ["sitecustomize.py", "src/x.pth", "src/yaml/__init__.py", "uv.toml"])
+def test_a_first_template_adds_nothing_that_programs_obey_unasked(
+    name: str, theirs: Path, tmp_path: Path, templates: Templates
+) -> None:
+    here = made_from(f"git+{theirs.as_uri()}", tmp_path / "digits")
+    (theirs / "files" / name).parent.mkdir(parents=True, exist_ok=True)
+    (theirs / "files" / name).write_text("x\n")
+    released(theirs, "v2.0.0")
+    with pytest.raises(MlscaffoldError, match=f"writes {name}"):
+        plan_update(here, None, templates)
+
+
+def test_an_update_says_where_a_first_template_comes_from(
+    theirs: Path, tmp_path: Path, templates: Templates, capsys: pytest.CaptureFixture[str]
+) -> None:
+    here = made_from(f"git+{theirs.as_uri()}", tmp_path / "digits")
+    (theirs / "files/NOTES.md").write_text("x\n")
+    released(theirs, "v2.0.0")
+    show(plan_update(here, None, templates))
+    said = capsys.readouterr().out
+    assert f".copier-answers.yml: v1.0.0 -> v2.0.0  from git+{theirs.as_uri()}\n" in said
+    assert "added    NOTES.md" in said
+
+
+@pytest.mark.parametrize("text", ["_src_path: gh:evil/kit\n_commit: v2.0.0\n", None])
+def test_a_newer_kit_does_not_send_later_updates_elsewhere(
+    text: str | None, tmp_path: Path, templates: Templates
+) -> None:
+    theirs = released(kit(tmp_path / "kit"), "v1.0.0")
+    here = project(tmp_path / "digits", templates)
+    stored = f"_commit: v1.0.0\n_src_path: {theirs}\n"
+    (here / ".copier-answers.acme.yml").write_text(stored)
+    (here / "OWNERS").write_text("* @acme\n")
+    commit(here)
+    file = theirs / "overlay/{{ _copier_conf.answers_file }}.jinja"
+    file.unlink() if text is None else file.write_text(text)
+    (theirs / "overlay/MORE.md").write_text("x\n")
+    released(theirs, "v2.0.0")
+    with pytest.raises(MlscaffoldError, match=r"does not say where the kit came from|writes no \.copier"):
+        plan_update(here, None, templates)
 
 
 def git_head(folder: Path) -> str:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pexpect  # type: ignore[import-untyped]
 import pytest
 
 from mlscaffold import target
@@ -14,14 +15,16 @@ from mlscaffold.addresses import refuse_unsafe_address
 from mlscaffold.answers import read_answers
 from mlscaffold.catalogue import read
 from mlscaffold.errors import MlscaffoldError, masked
-from mlscaffold.kits import read_kit
+from mlscaffold.kits import find_kit, read_kit
 from mlscaffold.paths import obeyed
 from mlscaffold.render import File, render
+from mlscaffold.requirements import requirements
 from mlscaffold.source import template_root
 from mlscaffold.templates import Templates
-from tests.support.command import Ran, mlscaffold, refused, terminal
+from tests.support.command import CTRL_C, Ran, mlscaffold, refused, terminal
 from tests.support.releases import clean_settings, commit, git
 
+LOOPS = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
 MARK = "import pathlib; pathlib.Path({!r}).touch()\n"
 
 
@@ -146,17 +149,25 @@ def test_what_programs_obey_by_name_is_announced(kit: Path) -> None:
     assert "The kit acme brings files that programs obey by name: .envrc, " in made.err
 
 
-def test_who_does_not_trust_what_a_kit_brings_gets_nothing(kit: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("typed", "said", "code"),
+    [("n\r", "Not confirmed. Nothing was written", 1), (CTRL_C, "Stopped at a question. Nothing was", 130)],
+)
+def test_who_does_not_trust_what_a_kit_brings_gets_nothing(
+    kit: Path, tmp_path: Path, typed: str, said: str, code: int
+) -> None:
     bring(kit, ".vscode/tasks.json")
     answers = tmp_path / "answers.yml"  # of every question, so that nothing is asked before
     answers.write_text(json.dumps(read(template_root()).resolve({"precision": "fp32"})))
     flags = ("--kit", str(kit), "--answers", str(answers), "--no-git")
-    with terminal("new", "digits", *flags, cwd=tmp_path) as child:
-        child.expect("obey by name: .vscode/tasks.json")
+    with terminal("new", "digits", *flags, cwd=tmp_path, PYTHONUNBUFFERED="1") as child:
+        child.expect("obey by name: .vscode/tasks.json")  # before the question, whatever is buffered
         child.expect("Do you trust them")
         assert not (tmp_path / "digits").exists()
-        child.sendline("n")
-        child.expect("Nothing was written")
+        child.send(typed)
+        child.expect(said)
+        child.expect(pexpect.EOF)
+    assert child.wait() == code
     assert not (tmp_path / "digits").exists()
 
 
@@ -164,6 +175,17 @@ def test_an_answers_file_does_not_send_updates_elsewhere(kit: Path) -> None:
     bring(kit, "{{ _copier_conf.answers_file }}.jinja", "_src_path: gh:evil/kit\n_commit: v1\n")
     with pytest.raises(MlscaffoldError, match="does not say where the kit came from"):
         overlay(kit)
+
+
+@pytest.mark.parametrize("text", ["{{ 7*7 }}", "{% include 'pyproject.toml' %}", LOOPS])
+def test_a_default_of_a_kit_is_a_text_and_no_template(kit: Path, text: str) -> None:
+    (kit / "kit.yml").write_text(
+        f"name: acme\nmlscaffold: '>=0.1'\ndefaults:\n  description: {json.dumps(text)}\n"
+    )
+    catalogue = read(template_root())
+    found = read_kit(kit, catalogue)
+    answers = catalogue.with_defaults(found.own_defaults(catalogue)).resolve({"project": "digits"})
+    assert answers["description"] == text
 
 
 # Names that other systems take otherwise
@@ -299,6 +321,21 @@ def test_yaml_of_any_kind_ends_in_one_line(kit: Path, text: str) -> None:
         overlay(kit)
 
 
+SLOW = {
+    "a number of base 60": f"1{':1' * 400_000}",
+    "keys that collide": f"{{{', '.join(f'{i * (2**61 - 1)}: ' for i in range(1, 30_000))}}}",
+}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems bound less")
+@pytest.mark.parametrize("text", SLOW.values(), ids=SLOW)
+def test_yaml_that_takes_long_ends_in_one_line(kit: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mlscaffold.bounds.SECONDS", 1)
+    set_up(kit, "kit.yml", "description: What our projects begin with.\n", f"description: {text}\n")
+    with pytest.raises(MlscaffoldError, match=r"\A[^\n]*computes for more than[^\n]*\Z"):
+        read_kit(kit, read(template_root()))
+
+
 @pytest.mark.parametrize("name", ["aliases", "merges", "size"])
 def test_answers_of_any_kind_end_in_one_line(tmp_path: Path, name: str) -> None:
     answers = tmp_path / "answers.yml"
@@ -313,7 +350,6 @@ def test_a_deep_catalogue_does_not_crash_the_parser(kit: Path, tmp_path: Path) -
     assert "levels deep" in refused("kit", "show", kit, cwd=tmp_path, code=1)
 
 
-LOOPS = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
 ENDLESS = {
     "a power": "{{ 10 ** 10 ** 3 ** 3 }}{{ (10 ** 999) ** 999 }}",
     "a product": "{% set n = namespace(x=9) %}{% for i in range(99) %}{% set n.x = n.x * n.x %}{% endfor %}",
@@ -367,6 +403,49 @@ def test_a_git_bomb_ends_in_one_line(kit: Path, tmp_path: Path) -> None:
     git(kit, "update-ref", "HEAD", git(kit, "commit-tree", "-m", "Bomb", top))
     said = refused("kit", "show", kit.as_uri(), cwd=tmp_path, code=1)
     assert "holds more than 64 MiB, or cannot be read" in said
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems bound less")
+def test_a_git_bomb_behind_a_folder_is_no_history(kit: Path) -> None:
+    """The newest commit names a billion files, of which the folder has none."""
+    git(kit, "init", "--quiet")
+    commit(kit)
+    tree = git(kit, "rev-parse", "HEAD:overlay")
+    for _ in range(9):
+        tree = make_tree(kit, [f"040000 tree {tree}\t{number}" for number in range(10)])
+    top = make_tree(kit, [*git(kit, "ls-tree", "HEAD").splitlines(), f"040000 tree {tree}\tbomb"])
+    git(kit, "update-ref", "HEAD", git(kit, "commit-tree", "-m", "Bomb", top))
+    with Templates() as templates:
+        assert find_kit(str(kit), read(template_root()), templates).commit == ""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such files")
+def test_git_does_not_wait_for_ever_for_what_a_folder_names(
+    kit: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    git(kit, "init", "--quiet")
+    commit(kit)
+    os.mkfifo(kit / ".git/waits")
+    git(kit, "config", "core.excludesFile", str(kit / ".git/waits"))
+    monkeypatch.setattr("mlscaffold.committed.LOOK_SECONDS", 2)
+    with Templates() as templates, pytest.raises(MlscaffoldError, match="takes longer than 2 seconds"):
+        find_kit(str(kit), read(template_root()), templates)
+
+
+@pytest.mark.parametrize(
+    "text", [f"[project]\nname = 0x{'f' * 9000}", f"x = {'9' * 9000}", f"x = {'[' * 9000}"]
+)
+def test_a_pyproject_of_any_kind_has_no_requirements_at_most(text: str) -> None:
+    assert requirements(text) is None
+
+
+def test_a_tag_of_many_digits_is_no_release(kit: Path) -> None:
+    git(kit, "init", "--quiet")
+    commit(kit)
+    git(kit, "tag", "v1.0.0")
+    (kit / ".git/packed-refs").write_text(f"{git(kit, 'rev-parse', 'HEAD')} refs/tags/v{'9' * 5000}\n")
+    with Templates() as templates:
+        assert templates.newest(str(kit), "") == "v1.0.0"
 
 
 def make_tree(repository: Path, entries: list[str]) -> str:
@@ -453,6 +532,19 @@ def test_an_address_is_never_an_option(address: str) -> None:
         refuse_unsafe_address(address, "--kit")
 
 
+@pytest.mark.parametrize("text", ["http:" * 200_000, "//" * 100_000, "http://" * 100_000, "a:" * 100_000])
+def test_a_long_address_takes_no_long_time(text: str) -> None:
+    with pytest.raises(MlscaffoldError, match=r"--kit: no address has [\d,]+ characters"):
+        refuse_unsafe_address(text, "--kit")
+    assert len(masked(f"git says: {text}")) <= 4_010
+
+
+def test_a_secret_is_masked_where_a_text_is_cut() -> None:
+    said = masked(f"{'x ' * 1_990}https://user:s3cr3t@example.org{'/x' * 500}")
+    assert "s3cr3t" not in said
+    assert said.endswith("x ...")
+
+
 # What is printed
 
 HOSTILE = "\x1b]0;title\x07\x1b[31mred\x1b[8m\r\u202e"
@@ -488,6 +580,19 @@ def test_a_change_reaches_the_screen_as_text_in_colours_of_our_own(tmp_path: Pat
     assert done.stdout == f"first\n{change.format(ascii(HOSTILE)[1:-1])}"
 
 
+def test_what_the_remote_helper_says_reaches_the_screen_as_text(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", "from mlscaffold.gitremote import main; main()", "origin", HOSTILE],
+        cwd=tmp_path,
+        env=clean_settings(),
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+    )
+    assert "is no template source" in done.stderr
+    assert all(sign.isprintable() or sign == "\n" for sign in done.stderr)
+
+
 def test_colours_of_our_own_stay(tmp_path: Path) -> None:
     with terminal("options", cwd=tmp_path, NO_COLOR="") as child:
         child.expect_exact("\x1b[1;36m--framework")
@@ -518,6 +623,21 @@ def test_doctor_runs_nothing_of_a_folder_that_it_looks_at(planted: Path, tmp_pat
     found = look(planted)
     assert found["python"] == ("note", f"{planted / '.venv'} is not active, so nothing of it was run.")
     assert found["torch"] == ("note", "2.13.0, not tried. Activate .venv to have it tried.")
+    assert not (tmp_path / "OWNED").exists()
+
+
+def test_doctor_takes_no_folder_for_active_that_a_shell_names_by_its_end(
+    planted: Path, tmp_path: Path
+) -> None:
+    found = look(planted, VIRTUAL_ENV=".venv", CONDA_PREFIX=".venv")
+    assert found["python"] == ("note", f"{planted / '.venv'} is not active, so nothing of it was run.")
+    assert not (tmp_path / "OWNED").exists()
+
+
+@pytest.mark.parametrize("name", ["yaml", "typer", "rich"])
+def test_no_module_of_a_folder_that_one_is_in_is_imported(tmp_path: Path, name: str) -> None:
+    (tmp_path / f"{name}.py").write_text(MARK.format(str(tmp_path / "OWNED")))
+    assert mlscaffold("options", cwd=tmp_path).code == 0
     assert not (tmp_path / "OWNED").exists()
 
 

@@ -249,7 +249,7 @@ def test_a_disk_that_stays_full_ends_a_run_with_a_line(framework: str, tmp_path:
     done = project.start_fork("-c", FULL, "0", *TRAIN[2:], "--epochs", "2", "--out_dir", "run")
     assert done.returncode == 1
     assert done.stderr.count("NOT SAVED") == 2
-    assert "Make room, and go on with --resume auto." in done.stderr
+    assert "Mend that and try again; a run goes on with --resume auto." in done.stderr
     assert "Traceback" not in done.stderr
 
 

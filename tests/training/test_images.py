@@ -123,7 +123,7 @@ def test_every_mode_is_read_rightly_or_refused_by_name_alike_everywhere(
         for reader in READERS[:2]:
             assert kind.refused in read[reader], read
             assert f"0{Path(kind.name).suffix}: this image cannot be read" in read[reader]
-        assert read["in_service"].startswith("inputs[0]: ")  # of the file itself it says nothing
+        assert read["in_service"] == "inputs[0]: no image"  # of the file itself it says nothing
         say(f"{kind.name:24} {kind.mode:6} refused: {kind.refused}")
         return
     for reader in READERS:

@@ -11,6 +11,7 @@ from prometheus_client import (
     Histogram,
     generate_latest,
 )
+from starlette._utils import get_route_path
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 PATHS = {"/predict", "/livez", "/readyz", "/health", "/metrics", "/model"}
@@ -42,8 +43,7 @@ class Count:
             await self.app(scope, receive, note)
         finally:
             if scope["type"] == "http":
-                path = scope["path"].removeprefix(scope["root_path"])
-                count_request(path, status, time.perf_counter() - begin)
+                count_request(get_route_path(scope), status, time.perf_counter() - begin)
 
 
 def add_endpoint(app: FastAPI) -> None:

@@ -4,7 +4,6 @@ A plain `python -m` is process 0 of 1.
 """
 
 import os
-from contextlib import suppress
 from dataclasses import replace
 from functools import cache
 
@@ -78,8 +77,7 @@ def recall_parts(cfg: Config) -> Config:
 
 def end_with_others(cfg: Config) -> None:
     """End where others cannot follow: all do, and go on with these settings when they are started again."""
-    with suppress(FileNotFoundError):  # another process has just written the same
-        storage.save_text(cfg.out_dir / "config.yaml", yaml.safe_dump(cfg.plain(), sort_keys=False))
+    storage.save_text(cfg.out_dir / "config.yaml", yaml.safe_dump(cfg.plain(), sort_keys=False))
     if world_size() > 1:
         raise SystemExit(AGAIN)
 

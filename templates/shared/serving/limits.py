@@ -4,6 +4,7 @@ import hmac
 from typing import Any
 
 from fastapi.responses import JSONResponse
+from starlette._utils import get_route_path
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -17,29 +18,29 @@ NO_KEY = JSONResponse({"detail": "X-API-Key: the key is missing or wrong"}, 401)
 class Protocol(HttpToolsProtocol):
     """uvicorn's, with bounds on connections, and on what each of them makes it keep before the app is asked."""
 
-    most, since, head = 256, 0.0, 0  # connections; when this one began; bytes since the last ones of a body
+    most, since, head = 256, 0.0, 0  # connections; when this one began or asked; bytes since those of a body
 
     def connection_made(self, transport: Any) -> None:
         self.since = self.loop.time()
         if len(self.connections) >= self.most:  # who asks for nothing makes room
             connections: set[Any] = self.connections
-            oldest = min(connections, key=lambda one: (bool(one.cycle and not one.cycle.response_complete), one.since))
-            self.connections.discard(oldest)
-            oldest.transport.abort()
+            idlest = min(connections, key=lambda one: (bool(one.cycle and not one.cycle.response_complete), one.since))
+            self.connections.discard(idlest)
+            idlest.transport.abort()
         super().connection_made(transport)
 
     def data_received(self, data: bytes) -> None:
         self.head += len(data)
         super().data_received(data)
         if self.head > MOST_HEAD and not self.transport.is_closing():
-            self.send_400_response("Too much before a body.")
+            self.send_400_response("The headers are too large.")
 
     def on_body(self, body: bytes) -> None:
         self.head = 0
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        self.head = 0
+        self.head, self.since = 0, self.loop.time()
         super().on_message_complete()
         if len(self.pipeline) > MOST_PIPELINED:
             raise ValueError("too many requests at once")  # which ends the reading
@@ -58,6 +59,6 @@ class Limits:
         self.app, self.key, self.open = app, key, HEALTH if settings.key_for == "all" else HEALTH | TOLD
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        free = not self.key or scope["type"] != "http" or scope["path"].removeprefix(scope["root_path"]) in self.open
+        free = not self.key or scope["type"] != "http" or get_route_path(scope) in self.open
         given = b"" if free else dict(scope["headers"]).get(b"x-api-key", b"")
         await (self.app if free or hmac.compare_digest(given, self.key) else NO_KEY)(scope, receive, send)

@@ -37,7 +37,12 @@ class Settings:
     deadline_s: PositiveFloat = 10
     """seconds for a body to arrive, and again for its answer"""
     drain_s: NonNegativeFloat = 1
-    """seconds in which the service says that it is not ready, before it stops to listen"""
+    #: if serving == "fastapi"
+    """seconds in which the service says that it is not ready, before it stops listening"""
+    #: endif
+    #: if serving == "litserve"
+    """has no effect: LitServe stops listening at once"""
+    #: endif
     api_key_file: Path | None = None
     """holds the key that requests need; without it, the variable SERVING_API_KEY does"""
     key_for: Literal["predictions", "all"] = "predictions"

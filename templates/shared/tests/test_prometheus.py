@@ -116,7 +116,7 @@ def test_a_run_goes_on_when_its_gateway_refuses(answer, small, quick, monkeypatc
 @pytest.mark.parametrize("url", ["http://me:s3cr3t@127.0.0.1:9", "s3cr3t@127.0.0.1:9", "http://127.0.0.1:9/?t=s3cr3t"])
 def test_a_gateway_that_is_gone_is_named_without_its_secrets(url, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("PUSHGATEWAY_URL", url)
-    with prometheus.Prometheus(tmp_path, 1):
+    with prometheus.Prometheus(tmp_path, Progress(64, Config())):
         pass
     said = capsys.readouterr().err
     assert "PUSHGATEWAY_URL=" in said
