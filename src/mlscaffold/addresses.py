@@ -11,11 +11,14 @@ SECRETS = (
     re.compile(r"[^/@:]*://[^/@]*:[^/]*@"),
     re.compile(r"^[^/@:\s]+:[^/\s]*@"),
 )
+LONGEST = 2_000  # characters
 OPTION = re.compile(r"([a-z0-9+.]*:/*)?([^/@]*@)?-", re.IGNORECASE)
 
 
 def refuse_unsafe_address(address: str, place: str) -> None:
     """Refuse an address with a secret in it, or one that git or ssh could take for an option."""
+    if len(address) > LONGEST:  # what follows takes its time
+        raise KitError(f"{place}: no address has {len(address):,} characters.", "Write another address.")
     plain = re.sub(r"^(git\+)+", "", address, flags=re.IGNORECASE)
     if any(secret.search(plain) for secret in SECRETS):
         raise KitError(

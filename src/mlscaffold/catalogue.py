@@ -60,6 +60,7 @@ class Question:
     validator: str = ""
     computed: bool = False  # never asked, never stored: a value that templates derive from answers
     core: bool = True  # an axis of the matrix that our tests prove in full
+    literal: bool = False  # the default comes from a kit, and is no Jinja
 
     @property
     def values(self) -> list[Answer]:
@@ -119,8 +120,11 @@ class Catalogue:
         return tuple(question for question in self.everything if not question.computed)
 
     def with_defaults(self, defaults: Answers) -> "Catalogue":
-        """The same questions, some with other defaults."""
-        every = (replace(q, default=defaults.get(q.name, q.default)) for q in self.everything)
+        """The same questions, some with other defaults: values as they are, since a kit may write them."""
+        every = (
+            replace(q, default=defaults[q.name], literal=True) if q.name in defaults else q
+            for q in self.everything
+        )
         return replace(self, everything=tuple(every))
 
     def given_for(self, name: str) -> list[str]:
@@ -195,6 +199,8 @@ class Catalogue:
     def default(self, question: Question, answers: Answers) -> Answer:
         """Render the default of a question from the answers to those before it."""
         value = question.default
+        if question.literal:
+            return value
         if isinstance(value, list):
             return [self.evaluate(item, answers) for item in value]
         return self.evaluate(value, answers) if isinstance(value, str) else value

@@ -2,18 +2,23 @@
 
 import hashlib
 import os
+from functools import partial
 from pathlib import Path
 
-from mlscaffold.git import git
+from mlscaffold.git import LOOK_SECONDS, git
 
 LINK, SUBMODULE = "120000", "160000"
 
 
 def is_as_committed(folder: Path) -> bool:
     """Compare every file below the top of a repository with the newest commit; line ends may differ."""
-    staged = git(folder, "ls-files", "--stage", "-z")
-    committed = git(folder, "ls-tree", "-r", "-z", "HEAD")
-    others = git(folder, "ls-files", "--others", "--exclude-standard", "-z")
+    look = partial(git, folder, seconds=LOOK_SECONDS)
+    # Ends at the first difference; a tree that is the index lists no more than that, however git repeats it.
+    if look("diff-index", "--cached", "--quiet", "--ignore-submodules=none", "HEAD").returncode:
+        return False
+    staged = look("ls-files", "--stage", "-z")
+    committed = look("ls-tree", "-r", "-z", "HEAD")
+    others = look("ls-files", "--others", "--exclude-standard", "-z")
     if committed.returncode or staged.returncode or others.returncode or others.stdout:
         return False
     entries = [_entry(text) for text in committed.stdout.split("\0") if text]

@@ -13,8 +13,8 @@ from pathlib import Path
 from mlscaffold import __version__, screen
 from mlscaffold.answers import read_answers, read_mapping
 from mlscaffold.catalogue import Catalogue
-from mlscaffold.errors import MlscaffoldError
-from mlscaffold.git import git, is_outside, reason, status
+from mlscaffold.errors import MlscaffoldError, ToolError
+from mlscaffold.git import LOOK_SECONDS, git, is_outside, reason, status
 from mlscaffold.render import ANSWERS_FILE
 
 OLDEST = (3, 11)  # Python
@@ -120,8 +120,13 @@ def _environment(catalogue: Catalogue, folder: Path, in_project: bool) -> Iterat
 
 def _environment_root(folder: Path) -> Path | None:
     """The environment that the project in this folder would use; none for that of this very process."""
-    places = [folder / ".venv", *(Path(os.environ[name]) for name in ACTIVE if os.environ.get(name))]
+    places = [folder / ".venv", *_active()]
     return next((place for place in places if os.path.lexists(place / PYTHON)), None)
+
+
+def _active() -> list[Path]:
+    """The environments of the shell; a relative one would be another in each folder, a stranger's too."""
+    return [place for name in ACTIVE if (place := Path(os.environ.get(name, ""))).is_absolute()]
 
 
 def _not_to_be_run(root: Path, folder: Path) -> str:
@@ -135,8 +140,7 @@ def _not_to_be_run(root: Path, folder: Path) -> str:
             return f"{root} is committed to git, so nothing of it was run: `git rm -r --cached` takes it out."
         if done.returncode and not any(words in done.stderr for words in ("not a git", "outside repo")):
             return f"{root} was not run, since git does not use this repository."
-    active = [Path(os.environ[name]) for name in ACTIVE if os.environ.get(name)]
-    if any(place.resolve() == root.resolve() for place in active):
+    if any(place.resolve() == root.resolve() for place in _active()):
         return ""
     return f"{root} is not active, so nothing of it was run."
 
@@ -222,7 +226,10 @@ def _release(file: Path) -> Finding:
 
 
 def _changes(folder: Path) -> Finding:
-    looked = status(folder, "normal")
+    try:
+        looked = status(folder, "normal", LOOK_SECONDS)
+    except ToolError as error:
+        return Finding("changes", "broken", str(error))
     if is_outside(looked):
         return Finding("changes", "note", "No git repository; `copier update` needs one. Run `git init`.")
     if looked.returncode:

@@ -36,9 +36,15 @@ def load(path: Path, remedy: str = "", *, measured: bool = True) -> object:
 def parse(content: bytes, name: object, remedy: str = "", *, measured: bool = True) -> object:
     """Read a YAML document; one that is not measured, which takes a tenth of the time, can exhaust memory."""
     try:
-        if measured:
+        if not measured:
+            return yaml.load(content, Loader)
+        from mlscaffold.bounds import bounded
+
+        with bounded(Path(str(name))):  # numbers and keys of a mapping can take minutes
             _measure(content)
-        return yaml.load(content, Loader)
+            return yaml.load(content, Loader)
+    except MlscaffoldError:
+        raise
     except Exception as error:  # PyYAML also raises KeyError, AttributeError and RecursionError
         wrong = f"{name} is not YAML: {' '.join(str(error).split())[:200]}."
         raise MlscaffoldError(wrong, remedy) from error

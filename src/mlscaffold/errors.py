@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable
 from reprlib import Repr
 
+MOST_TEXT = 4_000  # characters of an error
 STOPPED = 130  # how shells know that Ctrl-C ended a command
 # Of an address: what stands before its last @, and what follows its ? or #.
 CREDENTIALS = r"(?<=//)[^\s'\"<>]*(?:@|%40)|(?<![^\s'\"<>(+])[^\s'\"<>/@:]+:[^\s'\"<>/]*@"
@@ -57,6 +58,8 @@ class StoppedError(MlscaffoldError):
 
 def masked(text: str) -> str:
     """Write a text without the passwords and tokens of the addresses in it."""
+    if len(text) > MOST_TEXT:  # the word that is cut may hold half a secret
+        text = f"{text[:MOST_TEXT].rpartition(' ')[0]} ..."
     if "@" not in text and "//" not in text and "%40" not in text:
         return text
     return re.sub(QUERY, r"\1?***", re.sub(CREDENTIALS, "***@", text))

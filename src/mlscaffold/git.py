@@ -64,27 +64,40 @@ NOBODY = {
 }
 NOBODYS_FILES = [("core.attributesFile", os.devnull), ("core.excludesFile", os.devnull)]
 
+MOST_SECONDS = 300  # for a command of git, which may wait for what a repository names;
+LOOK_SECONDS = 30  # for a look at the folder of a stranger
+
 Done = subprocess.CompletedProcess[str]
 
 
 def git(
-    folder: Path, *arguments: str, given: str = "", settings: Sequence[Setting] = (), **variables: str
+    folder: Path,
+    *arguments: str,
+    given: str = "",
+    settings: Sequence[Setting] = (),
+    seconds: int = MOST_SECONDS,
+    **variables: str,
 ) -> Done:
     """Run git in a folder, with the user's settings and none of the folder's own that name programs."""
     own = _with_settings({**_inherited(), **ENVIRONMENT, **variables}, [*SETTINGS, *settings])
     if arguments[0] in ("--version", "init", "clone"):  # none of them looks into a repository that exists
-        return _run(folder, arguments, given, own)
-    listed = _run(folder, ("config", "--list", "--show-scope", "-z"), "", own)
+        return _run(folder, arguments, given, own, seconds)
+    listed = _run(folder, ("config", "--list", "--show-scope", "-z"), "", own, seconds)
     if listed.returncode:
         return listed
-    return _run(folder, arguments, given, _with_settings(own, _disarmed(listed.stdout)))
+    return _run(folder, arguments, given, _with_settings(own, _disarmed(listed.stdout)), seconds)
 
 
 def run_git(
-    folder: Path, *arguments: str, given: str = "", settings: Sequence[Setting] = (), **variables: str
+    folder: Path,
+    *arguments: str,
+    given: str = "",
+    settings: Sequence[Setting] = (),
+    seconds: int = MOST_SECONDS,
+    **variables: str,
 ) -> str:
     """Run git, which has to succeed, and return what it prints; raises `ToolError`."""
-    done = git(folder, *arguments, given=given, settings=settings, **variables)
+    done = git(folder, *arguments, given=given, settings=settings, seconds=seconds, **variables)
     return _succeeded(done, arguments).stdout.strip("\n")
 
 
@@ -107,10 +120,10 @@ def make_bare(repository: Path, object_format: str = "sha1") -> None:
     run_own_git(repository, "init", "--quiet", "--bare", "--template=", f"--object-format={object_format}")
 
 
-def status(folder: Path, untracked: str) -> Done:
+def status(folder: Path, untracked: str, seconds: int = MOST_SECONDS) -> Done:
     """What is not committed here, as `XY path` between NULs; submodules are not looked into."""
     own = ["--no-renames", "--ignore-submodules=dirty", f"--untracked-files={untracked}"]
-    return git(folder, "status", "--porcelain=v1", "-z", *own, "--", ".")
+    return git(folder, "status", "--porcelain=v1", "-z", *own, "--", ".", seconds=seconds)
 
 
 def reason(done: Done) -> str:
@@ -137,15 +150,28 @@ def program() -> str:
     raise ToolError("git is not installed.", "Install it, or add it to PATH.")
 
 
-def _run(folder: Path, arguments: tuple[str, ...], given: str, variables: Mapping[str, str]) -> Done:
-    done = subprocess.run(
-        [program(), "--no-pager", *arguments],
-        cwd=folder,
-        env=variables,
-        input=given.encode(errors="surrogateescape"),
-        capture_output=True,
-        check=False,
-    )
+def _run(
+    folder: Path,
+    arguments: tuple[str, ...],
+    given: str,
+    variables: Mapping[str, str],
+    seconds: int = MOST_SECONDS,
+) -> Done:
+    try:
+        done = subprocess.run(
+            [program(), "--no-pager", *arguments],
+            cwd=folder,
+            env=variables,
+            input=given.encode(errors="surrogateescape"),
+            capture_output=True,
+            check=False,
+            timeout=seconds,
+        )
+    except subprocess.TimeoutExpired:
+        raise ToolError(
+            f"`git {arguments[0]}` takes longer than {seconds} seconds in {folder}.",
+            "Look at the settings in its .git/config.",
+        ) from None
     # Not in text mode, which would change line ends; git's paths and files are bytes of any kind.
     streams = (stream.decode(errors="surrogateescape") for stream in (done.stdout, done.stderr))
     return subprocess.CompletedProcess(done.args, done.returncode, *streams)

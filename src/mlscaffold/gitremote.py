@@ -13,6 +13,7 @@ from mlscaffold import __version__
 from mlscaffold.errors import MlscaffoldError
 from mlscaffold.git import git, reason
 from mlscaffold.installed import bundle_of
+from mlscaffold.screen import shown
 from mlscaffold.source import refs
 
 USAGE = "git-remote-mlscaffold is started by git, for addresses such as mlscaffold::default."
@@ -25,7 +26,7 @@ def main() -> None:
             raise SystemExit(USAGE)
         serve(bundle_of(sys.argv[2]))
     except MlscaffoldError as error:
-        raise SystemExit(f"mlscaffold {__version__}: {error}") from None
+        raise SystemExit(shown(f"mlscaffold {__version__}: {error}")) from None
     except (BrokenPipeError, KeyboardInterrupt):
         raise SystemExit(1) from None
 

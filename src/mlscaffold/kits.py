@@ -9,10 +9,11 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
-from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 from mlscaffold import __version__
@@ -23,7 +24,7 @@ from mlscaffold.catalogue import Answer, Answers, Catalogue, plain, read
 from mlscaffold.committed import is_as_committed
 from mlscaffold.documents import parse
 from mlscaffold.errors import AnswerError, KitError, MlscaffoldError, did_you_mean, masked, short
-from mlscaffold.git import git
+from mlscaffold.git import LOOK_SECONDS, git
 from mlscaffold.installed import folder_of, installed_kits
 from mlscaffold.paths import is_of_git, odd, refuse_obeyed
 from mlscaffold.render import File, render
@@ -100,13 +101,7 @@ class Kit:
         except Exception as error:  # settings of another type than Copier takes
             wrong = f"The kit {self.name} cannot be used: {type(error).__name__}: {short(str(error))}."
             raise KitError(wrong) from error
-        if self.answers_file not in files:
-            raise KitError(
-                f"The overlay of {self.name} writes no {self.answers_file}, so it could not be updated.",
-                f"Set `_answers_file: {self.answers_file}` in its copier.yml, and keep the file"
-                " `{{ _copier_conf.answers_file }}.jinja`.",
-            )
-        self._refuse_another_origin(files[self.answers_file])
+        refuse_another_origin(files, self.answers_file, self.source, self.commit)
         return apart(project, files, self.answers_file)
 
     def _rendered(self, catalogue: Catalogue, answers: Answers) -> dict[str, File]:
@@ -118,19 +113,31 @@ class Kit:
             raise KitError(f"The kit {self.name} cannot be used: {reasons}")
         return render(given, self.folder, self.commit or None, self.source)
 
-    def _refuse_another_origin(self, file: File) -> None:
-        """Refuse an answers file that would let updates come from elsewhere."""
-        stored = parse(file.content, self.answers_file)
-        origin = {"_src_path": self.source, "_commit": self.commit}
-        if not isinstance(stored, dict) or any((stored.get(key) or "") != origin[key] for key in origin):
-            raise KitError(
-                f"{self.answers_file} of the kit {self.name} does not say where the kit came from.",
-                "It holds `{{ _copier_answers | to_nice_yaml }}`, and nothing else.",
-            )
+
+def refuse_another_origin(files: Mapping[str, File], answers_file: str, source: str, commit: str) -> None:
+    """Refuse an overlay whose answers file is missing, or would let updates come from elsewhere."""
+    if answers_file not in files:
+        raise KitError(
+            f"The overlay of the kit writes no {answers_file}, so it could not be updated.",
+            f"Set `_answers_file: {answers_file}` in its copier.yml, and keep the file"
+            " `{{ _copier_conf.answers_file }}.jinja`.",
+        )
+    stored = parse(files[answers_file].content, answers_file)
+    origin = {"_src_path": source, "_commit": commit}
+    if not isinstance(stored, dict) or any((stored.get(key) or "") != origin[key] for key in origin):
+        raise KitError(
+            f"{answers_file} of the kit does not say where the kit came from.",
+            "It holds `{{ _copier_answers | to_nice_yaml }}`, and nothing else.",
+        )
 
 
 def read_kit(folder: Path, catalogue: Catalogue, source: str = "", commit: str = "") -> Kit:
     """Read `kit.yml`; raises `KitError` for anything in it that cannot be meant."""
+    with bounded(folder):
+        return _read_kit(folder, catalogue, source, commit)
+
+
+def _read_kit(folder: Path, catalogue: Catalogue, source: str, commit: str) -> Kit:
     path = folder / FILE
     if not path.is_file():
         raise KitError(f"{folder} holds no {FILE}.", "`mlscaffold kit new FOLDER` starts a kit.")
@@ -150,8 +157,8 @@ def read_kit(folder: Path, catalogue: Catalogue, source: str = "", commit: str =
     if not NAME.fullmatch(name):
         raise KitError(f"{path}: name is {short(name)}.", "Use lower case letters, digits and '-'.")
     try:
-        SpecifierSet(versions)
-    except InvalidSpecifier:
+        SpecifierSet(versions).contains(__version__)
+    except ValueError:  # of packaging, or a number of more digits than Python reads
         raise KitError(
             f"{path}: mlscaffold is {short(versions)}.", "Write versions such as '>=0.2,<0.3'."
         ) from None
@@ -224,13 +231,14 @@ def released_names(folder: Path) -> list[str]:
 
 def _history(folder: Path) -> tuple[str, str]:
     """The address and commit of a kit that is a git work tree as committed; else nothing, and no update."""
-    top = git(folder, "rev-parse", "--show-toplevel")
+    look = partial(git, folder, seconds=LOOK_SECONDS)
+    top = look("rev-parse", "--show-toplevel")
     if top.returncode or Path(top.stdout.strip()).resolve() != folder.resolve():
         return "", ""
     if not is_as_committed(folder):
         return "", ""
-    exact = git(folder, "describe", "--tags", "--exact-match")
-    commit = exact if not exact.returncode else git(folder, "rev-parse", "--verify", "HEAD")
+    exact = look("describe", "--tags", "--exact-match")
+    commit = exact if not exact.returncode else look("rev-parse", "--verify", "HEAD")
     return (str(folder), commit.stdout.strip()) if not commit.returncode else ("", "")
 
 

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 from mlscaffold import environment, target
 from mlscaffold.answers import NAME, Given, folder_name, gather
 from mlscaffold.catalogue import Answer, Answers, Catalogue, read
-from mlscaffold.errors import StoppedError, TargetError
+from mlscaffold.errors import TargetError
 from mlscaffold.flags import flag_words
 from mlscaffold.git import start_repository
 from mlscaffold.render import File, message, render
 from mlscaffold.screen import console, shown
 from mlscaffold.source import template_root
-from mlscaffold.terminal import can_ask
+from mlscaffold.terminal import can_ask, confirm
 
 if TYPE_CHECKING:
     from mlscaffold.kits import Kit
@@ -134,10 +134,7 @@ def _announce(kit: str, names: list[str], *, ask: bool) -> None:
         return
     print(f"The kit {kit} brings files that programs obey by name: {', '.join(names)}.", file=sys.stderr)
     if ask:
-        import typer
-
-        if not typer.confirm("Do you trust them?"):
-            raise StoppedError("Nothing was written.")
+        confirm("Do you trust them?", "Nothing was written.")
 
 
 def recreate(catalogue: Catalogue, answers: Answers, path: Path, kit: str | None = None) -> str:

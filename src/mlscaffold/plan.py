@@ -6,11 +6,13 @@ from pathlib import Path
 
 from mlscaffold.catalogue import Answer, Answers, Catalogue, plain, read
 from mlscaffold.errors import AnswerError, ProjectError
-from mlscaffold.kits import Kit, apart, read_kit, refuse_what_is_unsafe
+from mlscaffold.kits import Kit, apart, read_kit, refuse_another_origin, refuse_what_is_unsafe
 from mlscaffold.merge import Conflicts, Merged, Store
+from mlscaffold.paths import refuse_obeyed
 from mlscaffold.project import Layer, Project, open_project
 from mlscaffold.render import File, render
 from mlscaffold.requirements import requirements
+from mlscaffold.source import SOURCE
 from mlscaffold.templates import Templates, is_older
 
 PYPROJECT = "pyproject.toml"
@@ -137,12 +139,13 @@ def _owner(catalogues: list[Catalogue], word: str) -> Catalogue:
 
 
 def _kits(project: Project, targets: Mapping[str, str], templates: Templates) -> Iterator[Kit]:
-    """The kits of a project as they will be, found safe."""
+    """The kits of a project as they will be; each template that is not of this package is found safe."""
     first, *others = project.layers
-    catalogue = read(templates.root(first.source, targets[first.answers_file]))
-    for layer in others:
+    for layer in project.layers if first.source != SOURCE else others:
         for commit in {layer.commit, targets[layer.answers_file]}:
             refuse_what_is_unsafe(templates.root(layer.source, commit))
+    catalogue = read(templates.root(first.source, targets[first.answers_file]))
+    for layer in others:
         yield read_kit(templates.root(layer.source, targets[layer.answers_file]), catalogue)
 
 
@@ -180,7 +183,12 @@ def _plan(project: Project, targets: Mapping[str, str], changes: Answers, templa
         forced = {**forced, **step.answers}  # a kit's questions of the same name follow ours
         before = read(templates.root(layer.source, layer.commit))
         old |= _rendered(layer, layer.commit, _known(before, layer), templates)
-        new |= apart(new, _rendered(layer, step.commit, step.answers, templates), layer.answers_file)
+        files = _rendered(layer, step.commit, step.answers, templates)
+        if layer != project.layers[0]:
+            refuse_another_origin(files, layer.answers_file, layer.source, step.commit)
+        elif layer.source != SOURCE:
+            _refuse_new_obeyed(old, files, layer, changes)
+        new |= apart(new, files, layer.answers_file)
         steps.append(step)
     store = Store(project.top)
     ours = store.subtree(project.prefix)
@@ -189,6 +197,16 @@ def _plan(project: Project, targets: Mapping[str, str], changes: Answers, templa
     base = store.edit(store.tree_of(old), stored)
     merged = store.merge(base, ours, store.tree_of(new), f"template {steps[0].commit}")
     return Plan(project, store, tuple(steps), base, ours, merged, _changed_files(store, ours, merged.tree))
+
+
+def _refuse_new_obeyed(
+    old: Mapping[str, File], new: Mapping[str, File], layer: Layer, changes: Answers
+) -> None:
+    """Refuse what tools obey unasked where a first template that is not ours had no such file before."""
+    kept = [*(old.keys() & new.keys())]
+    if "package" in changes:  # typed by the user, so that all of it is new
+        kept.append(f"src/{plain(changes['package'])}/__init__.py")
+    refuse_obeyed(kept, sorted(new.keys() - old.keys()), layer.answers_file)
 
 
 def _known(catalogue: Catalogue, layer: Layer) -> dict[str, Answer]:

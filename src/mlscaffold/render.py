@@ -11,7 +11,7 @@ from unicodedata import normalize
 from pathspec import PathSpec
 
 from mlscaffold.catalogue import Answer, Answers, Catalogue, read
-from mlscaffold.errors import CatalogueError
+from mlscaffold.errors import CatalogueError, short
 from mlscaffold.source import SOURCE, recorded_commit, template_root
 
 ANSWERS_FILE = ".copier-answers.yml"
@@ -116,13 +116,28 @@ def _own_commit() -> str | None:
 @cache
 def _sources(catalogue: Catalogue) -> list[Source]:
     suffix = str(catalogue.settings.get("templates_suffix", ".jinja"))
-    top = catalogue.root / str(catalogue.settings.get("subdirectory", "."))
+    top = _top(catalogue)
     found = {path.relative_to(top).as_posix(): path for path in top.rglob("*") if path.is_file()}
     return [
         _source(catalogue, path, relative, suffix)
         for relative, path in found.items()
         if f"{relative}{suffix}" not in found  # the template of the same name goes first
     ]
+
+
+def _top(catalogue: Catalogue) -> Path:
+    """The folder of the files of a project; in a template of others it lies within that, and not in git's."""
+    inside = str(catalogue.settings.get("subdirectory", "."))
+    top = catalogue.root / inside
+    if not catalogue.is_own:
+        from mlscaffold.paths import is_of_git
+
+        if is_of_git(inside) or not top.resolve().is_relative_to(catalogue.root.resolve()):
+            raise CatalogueError(
+                f"{catalogue.root / 'copier.yml'}: _subdirectory is {short(inside)}, which lies elsewhere.",
+                "Nothing was written.",
+            )
+    return top
 
 
 def _source(catalogue: Catalogue, path: Path, relative: str, suffix: str) -> Source:

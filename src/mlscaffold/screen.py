@@ -45,7 +45,11 @@ def protect() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a locale may lack a character of an answer
             screen = Screen(
-                stream.buffer, stream.encoding, "backslashreplace", line_buffering=stream.line_buffering
+                stream.buffer,
+                stream.encoding,
+                "backslashreplace",
+                line_buffering=stream.line_buffering,
+                write_through=stream.write_through,
             )
             screen.obeyed = stream
             setattr(sys, name, screen)

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from packaging.version import InvalidVersion, Version
+from packaging.version import Version
 
 from mlscaffold import __version__
 from mlscaffold.addresses import refuse_unsafe_address
@@ -99,8 +99,8 @@ class Templates:
 
     def _clone(self, source: str) -> Path:
         place = self.folder / f"{len(list(self.folder.iterdir()))}.git"
-        address = str(self.bundle) if source == SOURCE else _address(source)
         refuse_unsafe_address(source, "_src_path")
+        address = str(self.bundle) if source == SOURCE else _address(source)
         here = address.startswith("file:") or Path(address).exists()
         allowed = LOCAL if here else PROTOCOLS
         words = ("clone", "--quiet", "--bare", "--no-local", "--template=", "--", address, str(place))
@@ -155,7 +155,7 @@ def _address(source: str) -> str:
 def _version(tag: str) -> Version | None:
     try:
         return Version(tag)
-    except InvalidVersion:
+    except ValueError:  # of packaging, or a number of more digits than Python reads
         return None
 
 

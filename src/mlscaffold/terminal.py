@@ -30,15 +30,16 @@ def fold(text: str, indent: str = "", first: str | None = None, *, width: int | 
     return textwrap.fill(text, most, initial_indent=begin, subsequent_indent=indent, break_on_hyphens=False)
 
 
-def confirm(question: str) -> None:
+def confirm(question: str, kept: str = "Nothing was changed.") -> None:
     """Ask a question whose answer is yes or no; raises `MlscaffoldError` for any answer but yes."""
+    sys.stderr.flush()  # which may hold what the question is about
     try:
         answer = input(f"{question} [y/N]: ")
     except (KeyboardInterrupt, EOFError) as error:
         print()
-        raise StoppedError("Stopped at a question. Nothing was changed.") from error
+        raise StoppedError(f"Stopped at a question. {kept}") from error
     if answer.strip().lower() not in ("y", "yes"):
-        raise MlscaffoldError("Not confirmed. Nothing was changed.")
+        raise MlscaffoldError(f"Not confirmed. {kept}")
 
 
 def run_to_the_end(command: Sequence[str], **options: Any) -> subprocess.CompletedProcess[str]:

@@ -17,6 +17,7 @@ from mlscaffold.errors import ProjectError
 from mlscaffold.git import git, run_git
 from mlscaffold.plan import PYPROJECT, Plan, plan_change, plan_update
 from mlscaffold.requirements import INSTALL
+from mlscaffold.source import SOURCE
 from mlscaffold.templates import Templates
 from mlscaffold.terminal import confirm, undisturbed
 
@@ -90,7 +91,8 @@ def show(plan: Plan) -> None:
         move = (
             step.layer.commit if step.commit == step.layer.commit else f"{step.layer.commit} -> {step.commit}"
         )
-        print(f"{step.layer.answers_file}: {move}")
+        foreign = "" if step.layer.source == SOURCE else f"  from {screen.in_a_line(step.layer.source)}"
+        print(f"{step.layer.answers_file}: {move}{foreign}")
         for name, (old, new) in step.changed.items():
             why = f"  (reset: {step.reset[name]})" if name in step.reset else ""
             print(f"  {name}: {old} -> {new}{why}")
