@@ -319,9 +319,11 @@ def test_settings_in_another_encoding_are_named_in_a_line(
     (tmp_path / "latin-1.yaml").write_bytes(b"seed: 1  # caf\xe9\n")
     (tmp_path / "run").mkdir()
     (tmp_path / "run/config.yaml").write_bytes(b"out_dir: caf\xe9\n")
-    for arguments in (("train", "--config", "latin-1.yaml"), ("predict", "--run", "run", "0.png")):
-        given = [tmp_path / word if (tmp_path / word).exists() else word for word in arguments]
-        done = project(framework).start_fork("-m", f"my_project.{given[0]}", *given[1:])
-        assert done.returncode == 2, done.stderr
-        assert f"{' '.join(map(str, given[1:]))}: these settings are not in UTF-8 (" in done.stderr
-        assert done.stderr.count("\n") == 1
+    ours, settings, run = project(framework), tmp_path / "latin-1.yaml", tmp_path / "run"
+    given = ours.start_fork("-m", "my_project.train", "--config", settings)
+    assert given.returncode == 2, given.stderr
+    assert f"--config {settings}: these settings are not in UTF-8 (" in given.stderr
+    found = ours.start_fork("-m", "my_project.predict", "--run", run, "0.png")
+    assert found.returncode == 1, found.stderr
+    assert found.stderr.startswith(f"error: {run / 'config.yaml'}: it cannot be used (")
+    assert given.stderr.count("\n") == found.stderr.count("\n") == 1
