@@ -12,10 +12,11 @@ from pathlib import Path
 import optuna
 import pytest
 from mlflow import MlflowClient
-from optuna.exceptions import ExperimentalWarning
+from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock, JournalRedisBackend
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
 
 from tests.support import forks, proofs
 from tests.support.forks import PROC, left_behind
@@ -92,7 +93,8 @@ def open_storage(url: str) -> BaseStorage:
         warnings.simplefilter("ignore", ExperimentalWarning)
         return JournalStorage(JournalRedisBackend(url))
     if "://" in url:
-        return RDBStorage(url.replace("postgresql:", "postgresql+psycopg:"))
+        address = url.replace("postgresql:", "postgresql+psycopg:")  # whose tables the search makes
+        return RDBStorage(address, skip_compatibility_check=True, skip_table_creation=True)
     return JournalStorage(JournalFileBackend(url, JournalFileOpenLock(url)))
 
 
@@ -110,7 +112,7 @@ def running(url: str, study: str, at_least: int, search: Search, epochs: int = 0
                 held = " " in trial.user_attrs.get("lease", "") and len(trial.intermediate_values) >= epochs
                 if trial.number >= at_least and trial.state is TrialState.RUNNING and held:
                     return trial
-        except (KeyError, OSError):
+        except (KeyError, OSError, SQLAlchemyError, StorageInternalError):
             pass  # there is no such study yet
         time.sleep(0.05)
     raise TimeoutError("no trial began")
