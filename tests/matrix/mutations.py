@@ -76,10 +76,10 @@ MUTATIONS = (
         has(framework="lightning", precision="fp16"),
     ),
     Mutation(
-        "a run that goes on begins its epoch anew",
+        "a run that goes on begins with its first epoch",
         "shared/progress.py",
-        "self.samples = min(samples, num_samples - self.taken)",
-        "self.samples = 0",
+        'saved["steps"], saved["epoch"]',
+        'saved["steps"], 0',
         TRAINING,
         lambda _: True,
     ),
