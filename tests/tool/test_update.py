@@ -177,7 +177,8 @@ def test_a_missing_or_damaged_bundle_is_one_line(
     package.mkdir(parents=True)
     [installed] = new.folder.rglob("mlscaffold/gitremote.py")
     for name in (
-        "__init__.py", "errors.py", "git.py", "gitremote.py", "installed.py", "source.py", "releases.bundle",
+        "__init__.py", "errors.py", "git.py", "gitremote.py", "installed.py", "screen.py", "source.py",
+        "releases.bundle",
     ):  # fmt: skip
         (package / name).write_bytes((installed.parent / name).read_bytes())
     bundle = package / "releases.bundle"

@@ -139,6 +139,7 @@ def test_a_difference_of_files_in_any_encoding_is_what_git_apply_takes(
     git(digits, "apply", str(tmp_path / "patch"))
     applied = {name: (digits / name).read_bytes() for name in plan.files if (digits / name).is_file()}
     git(digits, "reset", "--quiet", "--hard")
+    git(digits, "clean", "--quiet", "--force", "-d")  # of files that the patch added
     apply(plan)
     assert applied == {name: (digits / name).read_bytes() for name in applied}
 
@@ -211,7 +212,7 @@ def test_an_address_with_the_name_of_an_option_is_none(
     address: str, templates: Templates, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(MlscaffoldError, match=r"cannot fetch the template|is no folder"):
+    with pytest.raises(MlscaffoldError, match=r"cannot fetch the template|is no folder|begins with '-'"):
         find_kit(f"git+{address}", read(template_root()), templates)
     assert not (tmp_path / "OWNED").exists()
 
