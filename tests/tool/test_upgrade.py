@@ -46,7 +46,7 @@ def sources_of_now(folder: Path) -> Path:
 
 def edit(project: Path) -> None:
     """Change files of each kind: one's own, one that the template changes too, and a new one."""
-    for name in ("src/digits/model.py", "src/digits/train.py", "src/digits/mine.py"):
+    for name in ("src/digits/__init__.py", "src/digits/train.py", "src/digits/mine.py"):
         with (project / name).open("a") as file:
             file.write(MINE)
     data = project / "src/digits/data.py"
