@@ -169,11 +169,11 @@ def test_a_proof_that_is_damaged_is_not_trusted(repository: Path, harm: str) -> 
 
 def test_nothing_is_kept_of_a_run_in_which_a_file_was_changed(repository: Path) -> None:
     module = repository / "tests/template/test_inputs.py"
-    edits = "\n\ndef test_edits() -> None:\n    (ROOT / 'notes.txt').write_text('x')\n"
+    edits = "\n\ndef test_edits() -> None:\n    (ROOT / 'docs/notes.txt').write_text('x')\n"
     with changed(module, "", edits):
         names = run(repository)
         assert names == PASSING | FAILING | {"test_edits"}
-        (repository / "notes.txt").unlink()
+        (repository / "docs/notes.txt").unlink()
         assert run(repository) == {"test_edits"} | FAILING  # others had ended before it
 
 
