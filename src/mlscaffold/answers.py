@@ -54,7 +54,7 @@ class Given:
     def _refuse(self, reasons: Mapping[str, str]) -> None:
         lines = [f"{self._places.get(name, name)}: {reason}" for name, reason in reasons.items() if reason]
         if lines:
-            raise AnswerError("\n".join(lines))
+            raise AnswerError(lines[0], "", *lines[1:])
 
 
 def gather(catalogue: Catalogue, flags: Answers, file: Path | None, target: Path | None) -> Given:

@@ -1,9 +1,11 @@
 """Let templates and repositories of others use some seconds and a gigabyte; more ends with one line.
 
 Signals and limits of the process do it, as Linux and macOS have them. macOS bounds the time alone, Windows
-neither.
+neither. A single step in C hears of no signal and is ended with its process, so all is computed in another
+process first: what ends that one is told in a line.
 """
 
+import os
 import signal
 import threading
 from collections import defaultdict
@@ -20,6 +22,7 @@ except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
 
 SECONDS = 5  # of computing, for one project;
+GRACE_SECONDS = 3  # for a single step that began before these were over;
 MOST_SECONDS = 120  # for all that a process makes from one template
 MOST_MEMORY = 1 << 30  # bytes, beside what the process has already
 FETCH_SECONDS = 300  # for a program that fetches
@@ -41,6 +44,7 @@ def bounded(root: Path) -> Iterator[None]:
         return
     seconds = min(SECONDS, MOST_SECONDS - _spent[root])
     begin = _used()
+    is_rehearsal = _rehearse(root)
     _active = True
     try:
         with ExitStack() as stack:
@@ -48,11 +52,50 @@ def bounded(root: Path) -> Iterator[None]:
             stack.enter_context(_time(max(seconds, 0.001)))
             yield
     except TooLongError:
-        wrong = f"The template in {root} computes for more than {SECONDS} seconds."
-        raise CatalogueError(wrong) from None
+        if is_rehearsal:
+            os._exit(signal.SIGXCPU)
+        raise _too_long(root) from None
     finally:
+        if is_rehearsal:
+            os._exit(0)
         _active = False
         _spent[root] += _used() - begin
+
+
+def _rehearse(root: Path) -> bool:
+    """Compute in a process of its own first, and refuse what ends it; true in that process.
+
+    What is computed has no effect but its result. Where other threads run, a copy of this process could hang.
+    """
+    if not _is_alone():
+        return False
+    child = os.fork()
+    if child == 0:
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        return True
+    try:
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    except BaseException:  # Ctrl-C
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        raise
+    if code in (signal.SIGXCPU, -signal.SIGXCPU, -signal.SIGKILL):
+        raise _too_long(root)
+    if code:
+        wrong = f"The template in {root} ended the process that computed it, with {code}."
+        raise CatalogueError(wrong, "Nothing was written.")
+    return False
+
+
+def _is_alone() -> bool:
+    try:
+        return sum(1 for _ in Path("/proc/self/task").iterdir()) == 1
+    except OSError:
+        return threading.active_count() == 1
+
+
+def _too_long(root: Path) -> CatalogueError:
+    return CatalogueError(f"The template in {root} computes for more than {SECONDS} seconds.")
 
 
 def _used() -> float:
@@ -69,7 +112,7 @@ def _time(seconds: float) -> Iterator[None]:
 
     before = signal.signal(signal.SIGPROF, stop)
     # A single operation in C hears of no signal: the system ends it, and with it the process.
-    release = _limit(resource.RLIMIT_CPU, int(_used()) + 2 * SECONDS)
+    release = _limit(resource.RLIMIT_CPU, int(_used()) + SECONDS + GRACE_SECONDS)
     signal.setitimer(signal.ITIMER_PROF, seconds, 1)
     try:
         yield

@@ -39,6 +39,8 @@ ENVOPS = {
     "variable_end_string",
     "variable_start_string",
 }
+MARKS = {"block_start_string": "{%", "variable_start_string": "{{", "comment_start_string": "{#"}
+MARK_ENDS = ("_start_string", "_prefix")
 WORDS = {"true": True, "yes": True, "false": False, "no": False}
 
 
@@ -156,7 +158,7 @@ class Catalogue:
 
     def evaluate(self, text: str, answers: Mapping[str, object]) -> str:
         """Render a rule, a default or a file name of the catalogue."""
-        if "{" not in text and "#" not in text:  # most are no templates, and compiling takes time
+        if not self.is_template(text):
             return text
         from mlscaffold.jinja import TEXT
 
@@ -167,6 +169,17 @@ class Catalogue:
                 raise CatalogueError(
                     f"{self.root / 'copier.yml'}: {short(text)} does not render: {error}."
                 ) from error
+
+    def is_template(self, text: str) -> bool:
+        """Whether Jinja would find anything in a text; most are no templates, and compiling takes time."""
+        return any(mark in text for mark in self._marks)
+
+    @cached_property
+    def _marks(self) -> tuple[str, ...]:
+        """What begins a statement, an expression or a comment; a template may set others than Jinja's."""
+        given = self.settings.get("envops", {})
+        every = MARKS | given if isinstance(given, dict) else MARKS
+        return tuple(str(mark) for name, mark in every.items() if name.endswith(MARK_ENDS) and mark)
 
     def bounded(self) -> AbstractContextManager[None]:
         """Bound what a template of others computes inside; ours are trusted, and bounds take time."""

@@ -13,7 +13,7 @@ from mlscaffold.catalogue import Answer, read
 from mlscaffold.choose import questions
 from mlscaffold.errors import STOPPED, MlscaffoldError, UsageError, masked
 from mlscaffold.flags import with_flags
-from mlscaffold.screen import protect, shown
+from mlscaffold.screen import in_a_line, protect, shown
 from mlscaffold.source import template_root
 
 EXAMPLES = """\b
@@ -275,7 +275,8 @@ def main() -> None:
         if os.environ.get("MLSCAFFOLD_DEBUG"):
             raise
         kind = type(error).__name__
-        _fail(masked(f"{kind}: {error}. This should not happen; MLSCAFFOLD_DEBUG=1 shows where it does."), 1)
+        remedy = "This should not happen; MLSCAFFOLD_DEBUG=1 shows where it does."
+        _fail(masked(f"{kind}: {in_a_line(str(error))}. {remedy}"), 1)
     finally:
         gc.freeze()  # nor has it at its end, where Python would look once more
     if code == STOPPED:  # Typer makes it of Ctrl-C, too

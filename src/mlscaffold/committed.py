@@ -1,17 +1,17 @@
 """Tell from git's objects alone whether a folder is as committed: no filter of its repository is asked."""
 
-import hashlib
 import os
 from functools import partial
 from pathlib import Path
 
 from mlscaffold.git import LOOK_SECONDS, git
+from mlscaffold.source import object_hash
 
 LINK, SUBMODULE = "120000", "160000"
 
 
-def is_as_committed(folder: Path) -> bool:
-    """Compare every file below the top of a repository with the newest commit; line ends may differ."""
+def is_as_committed(folder: Path, copy: Path) -> bool:
+    """Compare every file in a copy of a repository's folder with the newest commit; line ends may differ."""
     look = partial(git, folder, seconds=LOOK_SECONDS)
     # Ends at the first difference; a tree that is the index lists no more than that, however git repeats it.
     if look("diff-index", "--cached", "--quiet", "--ignore-submodules=none", "HEAD").returncode:
@@ -24,7 +24,7 @@ def is_as_committed(folder: Path) -> bool:
     entries = [_entry(text) for text in committed.stdout.split("\0") if text]
     if {(mode, name, "0", path) for mode, name, path in entries} != _staged(staged.stdout):
         return False
-    return all(mode == SUBMODULE or _is_same(folder / path, mode, name) for mode, name, path in entries)
+    return all(mode == SUBMODULE or _is_same(copy / path, mode, name) for mode, name, path in entries)
 
 
 def _entry(text: str) -> tuple[str, str, str]:
@@ -50,5 +50,4 @@ def _is_same(path: Path, mode: str, name: str) -> bool:
 
 
 def _hash(content: bytes, like: str) -> str:
-    kind = "sha1" if len(like) == 40 else "sha256"
-    return hashlib.new(kind, f"blob {len(content)}\0".encode() + content, usedforsecurity=False).hexdigest()
+    return object_hash("blob", content, "sha1" if len(like) == 40 else "sha256").hex()

@@ -7,13 +7,13 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from mlscaffold import __version__, screen
 from mlscaffold.answers import read_answers, read_mapping
 from mlscaffold.catalogue import Catalogue
-from mlscaffold.errors import MlscaffoldError, ToolError
+from mlscaffold.errors import MlscaffoldError, ToolError, masked
 from mlscaffold.git import LOOK_SECONDS, git, is_outside, reason, status
 from mlscaffold.render import ANSWERS_FILE
 
@@ -22,8 +22,10 @@ ACTIVE = ("VIRTUAL_ENV", "CONDA_PREFIX")  # the environment of the shell
 PYTHON = "Scripts/python.exe" if os.name == "nt" else "bin/python"
 INSTALLED = ("lib/python*/site-packages/*.dist-info", "Lib/site-packages/*.dist-info")
 DISTRIBUTION = re.compile(r"^([\w.]+)-([^-\n]+)\.dist-info$", re.MULTILINE)
-# The first git of each line without known ways for a repository of others to run code (CVE-2024-32002).
-MENDED = {(2, 39): 4, (2, 40): 2, (2, 41): 1, (2, 42): 2, (2, 43): 4, (2, 44): 1, (2, 45): 1}
+# The first git of each line without known ways for a repository of others to run code (CVE-2025-48384).
+MENDED = {
+    (2, 43): 7, (2, 44): 4, (2, 45): 4, (2, 46): 4, (2, 47): 3, (2, 48): 2, (2, 49): 1, (2, 50): 1,
+}  # fmt: skip
 SHOWN = 8  # differing versions that the text names; --json has all
 
 # Runs in the project's Python, which need not have mlscaffold, as mlscaffold's need not have torch.
@@ -63,7 +65,7 @@ class Python:
 
 def doctor(catalogue: Catalogue, folder: Path, *, as_json: bool) -> bool:
     """Print what was found, a line each; tells whether nothing is broken."""
-    findings = list(examine(catalogue, folder))
+    findings = [replace(finding, text=masked(finding.text)) for finding in examine(catalogue, folder)]
     if as_json:
         print(json.dumps([asdict(finding) for finding in findings], indent=2))
     else:
@@ -84,8 +86,11 @@ def examine(catalogue: Catalogue, folder: Path) -> Iterator[Finding]:
 
 def examine_project(catalogue: Catalogue, folder: Path) -> Iterator[Finding]:
     """Look at the answers, the release and the uncommitted changes of a project."""
-    yield _answers(catalogue, folder / ANSWERS_FILE)
-    yield _release(folder / ANSWERS_FILE)
+    if (folder / ANSWERS_FILE).is_symlink():
+        yield Finding("answers", "broken", f"{ANSWERS_FILE} is a link, so it was not read.")
+    else:
+        yield _answers(catalogue, folder / ANSWERS_FILE)
+        yield _release(folder / ANSWERS_FILE)
     if shutil.which("git"):
         yield _changes(folder)
 
@@ -96,7 +101,9 @@ def _git(folder: Path) -> Finding:
     text = git(folder, "--version").stdout.strip().removeprefix("git version ")
     major, minor, patch = (*map(int, re.findall(r"\d+", text)[:3]), 0, 0, 0)[:3]
     if (major, minor) < min(MENDED) or patch < MENDED.get((major, minor), 0):
-        holes = "Older ones than 2.39.4 let a repository of others run code, unless your system mended it."
+        line = (major, minor) if (major, minor) in MENDED else min(MENDED)
+        first = ".".join(map(str, (*line, MENDED[line])))
+        holes = f"Before {first} a repository of others can run code, unless your system mended it."
         return Finding("git", "note", f"{text}. {holes}")
     return Finding("git", "ok", text)
 

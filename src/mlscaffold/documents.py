@@ -6,6 +6,7 @@ from typing import Any
 import yaml
 
 from mlscaffold.errors import MlscaffoldError
+from mlscaffold.screen import in_a_line
 
 MOST_BYTES = 1 << 20  # of a file
 MOST_TEXT = 4 << 20  # characters and values, each alias counted as what it stands for
@@ -46,7 +47,7 @@ def parse(content: bytes, name: object, remedy: str = "", *, measured: bool = Tr
     except MlscaffoldError:
         raise
     except Exception as error:  # PyYAML also raises KeyError, AttributeError and RecursionError
-        wrong = f"{name} is not YAML: {' '.join(str(error).split())[:200]}."
+        wrong = f"{name} is not YAML: {in_a_line(str(error))[:200]}."
         raise MlscaffoldError(wrong, remedy) from error
 
 

@@ -4,11 +4,17 @@ import re
 from collections.abc import Iterable
 from reprlib import Repr
 
+from mlscaffold.screen import in_a_line
+
 MOST_TEXT = 4_000  # characters of an error
 STOPPED = 130  # how shells know that Ctrl-C ended a command
-# Of an address: what stands before its last @, and what follows its ? or #.
+# Of an address, be it in one of the short forms: what stands before its last @, and what follows its ? or #.
 CREDENTIALS = r"(?<=//)[^\s'\"<>]*(?:@|%40)|(?<![^\s'\"<>(+])[^\s'\"<>/@:]+:[^\s'\"<>/]*@"
-QUERY = r"((?i:https?|ftps?)://[^\s'\"<>?#]*)[?#][^\s'\"<>]*"
+QUERY = (
+    r"((?i:[a-z][a-z0-9+.-]{0,30}://|\bg[hl]:|[^\s'\"<>/:@]{1,64}@[^\s'\"<>/:@]{1,256}:)[^\s'\"<>?#]*?)"
+    r"(?:[?#]|%3[fF]|%23)[^\s'\"<>]*"
+)
+NAMED = r"(?i)([?&][\w-]{0,40}(?:token|secret|passw|key|auth)[\w-]{0,40}=)[^\s'\"<>&]*"
 
 
 class MlscaffoldError(Exception):
@@ -16,8 +22,10 @@ class MlscaffoldError(Exception):
 
     exit_code = 1
 
-    def __init__(self, wrong: str, remedy: str = "") -> None:
-        super().__init__(masked(f"{wrong} {remedy}".strip()))
+    def __init__(self, wrong: str, remedy: str = "", *more: str) -> None:
+        """One line, and one for each text in `more`, however many the texts of others in it have."""
+        lines = (f"{wrong} {remedy}", *more)
+        super().__init__("\n".join(masked(in_a_line(line)) for line in lines))
 
 
 class UsageError(MlscaffoldError):
@@ -60,9 +68,10 @@ def masked(text: str) -> str:
     """Write a text without the passwords and tokens of the addresses in it."""
     if len(text) > MOST_TEXT:  # the word that is cut may hold half a secret
         text = f"{text[:MOST_TEXT].rpartition(' ')[0]} ..."
-    if "@" not in text and "//" not in text and "%40" not in text:
+    if not any(sign in text for sign in ("@", "//", "%40", "gh:", "gl:", "?")):
         return text
-    return re.sub(QUERY, r"\1?***", re.sub(CREDENTIALS, "***@", text))
+    text = re.sub(QUERY, r"\1?***", re.sub(CREDENTIALS, "***@", text))
+    return re.sub(NAMED, r"\1***", text)
 
 
 def short(value: object) -> str:

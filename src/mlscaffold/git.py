@@ -15,6 +15,7 @@ from pathlib import Path
 
 from mlscaffold import __version__
 from mlscaffold.errors import ToolError
+from mlscaffold.screen import in_a_line
 
 # Where a surrounding git command (a hook, `git rebase --exec`) says which repository it works in, and what
 # changes the sense of arguments or of what is printed.
@@ -130,7 +131,7 @@ def reason(done: Done) -> str:
     """What git said is wrong, in its own words and in a line."""
     lines = [line for line in done.stderr.splitlines() if line.strip() and not line.startswith("hint:")]
     text = " ".join(re.sub(r"^(fatal|error|warning): ", "", line).strip() for line in lines)
-    text = "".join(character if character.isprintable() else "?" for character in text)[:600]
+    text = in_a_line(text)[:600]
     if not text:
         return f"it ended with {done.returncode} and gave no reason."
     return text if lines[-1][0] == "\t" else f"{text.rstrip('.')}."  # a command to copy ends in no full stop
@@ -172,6 +173,8 @@ def _run(
             f"`git {arguments[0]}` takes longer than {seconds} seconds in {folder}.",
             "Look at the settings in its .git/config.",
         ) from None
+    except (OSError, ValueError) as error:  # a NUL in an argument, half a sign, more than a system takes
+        raise ToolError(f"`git {arguments[0]}` cannot be started in {folder}: {error}.") from error
     # Not in text mode, which would change line ends; git's paths and files are bytes of any kind.
     streams = (stream.decode(errors="surrogateescape") for stream in (done.stdout, done.stderr))
     return subprocess.CompletedProcess(done.args, done.returncode, *streams)
@@ -190,7 +193,7 @@ def _inherited() -> dict[str, str]:
 def _with_settings(variables: Mapping[str, str], settings: Sequence[Setting]) -> dict[str, str]:
     """Add settings that are stronger than any file; not with `-c`, where a name ends at its first `=`."""
     text = variables.get("GIT_CONFIG_COUNT", "")
-    count = int(text) if text.isdigit() else 0
+    count = int(text) if re.fullmatch("[0-9]{1,9}", text) else 0
     added = {"GIT_CONFIG_COUNT": str(count + len(settings))}
     for number, (name, value) in enumerate(settings, count):
         added |= {f"GIT_CONFIG_KEY_{number}": name, f"GIT_CONFIG_VALUE_{number}": value}

@@ -16,7 +16,6 @@ from packaging.version import InvalidVersion, Version
 
 from mlscaffold import __version__, screen, target
 from mlscaffold.answers import folder_name
-from mlscaffold.bounds import bounded
 from mlscaffold.bundle import append
 from mlscaffold.catalogue import Answer, Catalogue, plain, read
 from mlscaffold.documents import Loader
@@ -56,7 +55,7 @@ def show_installed(catalogue: Catalogue, *, as_json: bool) -> None:
         print(json.dumps(found, indent=2))
         return
     for name, about in found.items():
-        print(f"{name}: {about.get('description') or about.get('broken', '')}")
+        print(f"{name}: {screen.in_a_line(str(about.get('description') or about.get('broken', '')))}")
     if not found:
         print("No kit is installed. A kit can also be a folder or a git address.")
 
@@ -80,7 +79,8 @@ def _files(kit: Kit, catalogue: Catalogue) -> dict[str, object]:
     complete = catalogue.resolve(kit.own_defaults(catalogue))
     project = render(complete)
     files = sorted(kit.overlay(complete, project))
-    return {"files": files, "read_first": obeyed(project, files, kit.answers_file)}
+    names = {*files, *kit.names(complete)}
+    return {"files": files, "read_first": obeyed(project, names, kit.answers_file)}
 
 
 def _described(kit: Kit) -> dict[str, object]:
@@ -103,7 +103,7 @@ def check(catalogue: Catalogue, reference: str, *, train: bool) -> None:
         if not allowed:
             raise KitError(f"The kit {kit.name} allows no combination of answers.", "Lock fewer answers.")
         for answers in allowed:
-            with bounded(kit.folder):
+            with kit.bounded():
                 _parse(kit, _overlay(kit, catalogue, answers), answers)
         print(f"{kit.name}: {len(allowed)} combinations rendered, no file written twice, every file parses")
         if names := cast("list[str]", _files(kit, catalogue)["read_first"]):
@@ -186,8 +186,8 @@ def _train(kit: Kit, catalogue: Catalogue, answers: dict[str, Answer]) -> None:
         environment = _environment(project)
         done = run_to_the_end(command, cwd=project, env=environment, stdout=DEVNULL, stderr=PIPE)
     if done.returncode:
-        last = "\n".join(done.stderr.strip().splitlines()[-5:])
-        raise KitError(f"{kit.name}: a project does not train, with {_told(answers)}:\n{last}")
+        last = done.stderr.strip().splitlines()[-5:]
+        raise KitError(f"{kit.name}: a project does not train, with {_told(answers)}:", "", *last)
 
 
 def _environment(project: Path) -> dict[str, str]:

@@ -7,7 +7,9 @@ bring it forward. Nothing of a kit is ever run, and nothing of it is written out
 
 import os
 import re
+import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import EntryPoint
@@ -26,8 +28,10 @@ from mlscaffold.documents import parse
 from mlscaffold.errors import AnswerError, KitError, MlscaffoldError, did_you_mean, masked, short
 from mlscaffold.git import LOOK_SECONDS, git
 from mlscaffold.installed import folder_of, installed_kits
-from mlscaffold.paths import is_of_git, odd, refuse_obeyed
+from mlscaffold.paths import is_of_git, odd, refuse_each, refuse_obeyed
 from mlscaffold.render import File, render
+from mlscaffold.screen import in_a_line
+from mlscaffold.snapshot import MOST_BYTES, MOST_FILES, snapshot
 from mlscaffold.source import BUNDLE, release_of, tree_hash
 from mlscaffold.templates import Templates
 
@@ -35,7 +39,6 @@ FILE = "kit.yml"
 TEXTS = ("name", "description", "mlscaffold")
 KEYS = (*TEXTS, "defaults", "locks")
 NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
-MOST_FILES, MOST_BYTES = 10_000, 64 << 20  # of a kit
 
 # Settings of copier.yml that let a template run something, read elsewhere, or write elsewhere.
 REFUSED = (
@@ -55,7 +58,8 @@ class Kit:
     versions: str  # of mlscaffold that it was made for, such as ">=0.2,<0.3"
     defaults: dict[str, Answer]
     locks: dict[str, Answer]  # answers that nobody changes
-    folder: Path
+    folder: Path  # where it is read: of a kit in a folder, our own copy
+    place: Path  # where it is for the user
     source: str = ""  # where an update fetches the overlay, and the release that this is; nothing of
     commit: str = ""  # both for a folder without history
 
@@ -89,12 +93,28 @@ class Kit:
         names = {question.name for question in catalogue.questions}
         return {name: answer for name, answer in self.defaults.items() if name in names}
 
+    @contextmanager
+    def bounded(self) -> Iterator[None]:
+        """Bound what the kit computes inside; what is wrong is said of the place that the user knows."""
+        with _said_of(self.folder, self.place), bounded(self.folder):
+            yield
+
+    def names(self, answers: Answers) -> list[str]:
+        """Every path that its own files can have in a project of these names, whatever else is answered."""
+        if not self.has_overlay:
+            return []
+        from mlscaffold.names import possible_names
+
+        with self.bounded():
+            return possible_names(read(self.folder), answers, self.answers_file)
+
     def overlay(self, answers: Answers, project: Mapping[str, File]) -> dict[str, File]:
         """Render the kit's own files beside those of a project; refuses a poisoned kit."""
         if not self.has_overlay:
             return {}
         try:
-            with bounded(self.folder):
+            with self.bounded():
+                refuse_each(project, self.names(answers), self.answers_file)
                 files = self._rendered(read(self.folder), answers)
         except MlscaffoldError:
             raise
@@ -109,8 +129,7 @@ class Kit:
         every = self.defaults | dict(answers)
         given = {name: answer for name, answer in every.items() if name in known}
         if objections := catalogue.objections(given):
-            reasons = " ".join("; ".join(objections.values()).split())
-            raise KitError(f"The kit {self.name} cannot be used: {reasons}")
+            raise KitError(f"The kit {self.name} cannot be used: {'; '.join(objections.values())}")
         return render(given, self.folder, self.commit or None, self.source)
 
 
@@ -131,13 +150,25 @@ def refuse_another_origin(files: Mapping[str, File], answers_file: str, source: 
         )
 
 
-def read_kit(folder: Path, catalogue: Catalogue, source: str = "", commit: str = "") -> Kit:
+@contextmanager
+def _said_of(folder: Path, place: Path) -> Iterator[None]:
+    try:
+        yield
+    except MlscaffoldError as error:
+        error.args = (str(error).replace(str(folder), str(place)),)
+        raise
+
+
+def read_kit(
+    folder: Path, catalogue: Catalogue, source: str = "", commit: str = "", place: Path | None = None
+) -> Kit:
     """Read `kit.yml`; raises `KitError` for anything in it that cannot be meant."""
-    with bounded(folder):
-        return _read_kit(folder, catalogue, source, commit)
+    place = place or folder
+    with _said_of(folder, place), bounded(folder):
+        return replace(_read_kit(folder, catalogue), place=place, source=source, commit=commit)
 
 
-def _read_kit(folder: Path, catalogue: Catalogue, source: str, commit: str) -> Kit:
+def _read_kit(folder: Path, catalogue: Catalogue) -> Kit:
     path = folder / FILE
     if not path.is_file():
         raise KitError(f"{folder} holds no {FILE}.", "`mlscaffold kit new FOLDER` starts a kit.")
@@ -165,8 +196,7 @@ def _read_kit(folder: Path, catalogue: Catalogue, source: str, commit: str) -> K
     locks = _answers(content.get("locks"), path, "locks", [catalogue])
     own = [read(folder)] if (folder / "copier.yml").is_file() else []
     defaults = _answers(content.get("defaults"), path, "defaults", [catalogue, *own])
-    description = " ".join(description.split())
-    return Kit(name, description, versions, defaults | locks, locks, folder, source, commit)
+    return Kit(name, in_a_line(description), versions, defaults | locks, locks, folder, folder)
 
 
 def _answers(given: object, path: Path, key: str, catalogues: list[Catalogue]) -> dict[str, Answer]:
@@ -195,9 +225,10 @@ def find_kit(reference: str, catalogue: Catalogue, templates: Templates) -> Kit:
     refuse_unsafe_address(reference, "--kit")
     folder = Path(reference).expanduser()
     if folder.is_dir():
-        kit = read_kit(folder.absolute(), catalogue)
-        source, commit = _history(kit.folder)
-        return replace(kit, source=source, commit=commit)
+        place = folder.absolute()
+        copy = _copied(place, Path(tempfile.mkdtemp(prefix="kit-", dir=templates.folder), "kit"))
+        source, commit = _history(place, copy)
+        return read_kit(copy, catalogue, source, commit, place)
     if source := _git_address(reference):
         commit = templates.newest(source, "")
         return read_kit(templates.root(source, commit), catalogue, source, commit)
@@ -205,6 +236,13 @@ def find_kit(reference: str, catalogue: Catalogue, templates: Templates) -> Kit:
         f"{short(masked(reference))} is no folder, no installed kit and no git address.",
         did_you_mean(reference, known) or f"Installed are: {', '.join(known) or 'none'}.",
     )
+
+
+def _copied(folder: Path, place: Path) -> Path:
+    try:
+        return snapshot(folder, place)
+    except OSError as error:
+        raise KitError(f"{folder} cannot be read: {error.strerror}.", "Nothing was written.") from error
 
 
 def _git_address(reference: str) -> str:
@@ -229,13 +267,13 @@ def released_names(folder: Path) -> list[str]:
     return [FILE, "copier.yml", str(read_mapping(folder / "copier.yml").get("_subdirectory", ""))]
 
 
-def _history(folder: Path) -> tuple[str, str]:
-    """The address and commit of a kit that is a git work tree as committed; else nothing, and no update."""
+def _history(folder: Path, copy: Path) -> tuple[str, str]:
+    """The address and commit of a kit whose copy is as committed; else nothing, and no update."""
     look = partial(git, folder, seconds=LOOK_SECONDS)
     top = look("rev-parse", "--show-toplevel")
     if top.returncode or Path(top.stdout.strip()).resolve() != folder.resolve():
         return "", ""
-    if not is_as_committed(folder):
+    if not is_as_committed(folder, copy):
         return "", ""
     exact = look("describe", "--tags", "--exact-match")
     commit = exact if not exact.returncode else look("rev-parse", "--verify", "HEAD")

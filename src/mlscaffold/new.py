@@ -16,7 +16,7 @@ from mlscaffold.errors import TargetError
 from mlscaffold.flags import flag_words
 from mlscaffold.git import start_repository
 from mlscaffold.render import File, message, render
-from mlscaffold.screen import console, shown
+from mlscaffold.screen import console, in_a_line, shown
 from mlscaffold.source import template_root
 from mlscaffold.terminal import can_ask, confirm
 
@@ -159,11 +159,11 @@ def _report(made: Made, wish: Wish) -> None:
     else:
         print(f"Made {made.path}: {_total(made)}.")
         print("\n".join(_overview(made.files, f"src/{made.answers['package']}/")))
-        print(f"To make it again: {made.command}")
+        print(f"To make it again: {in_a_line(made.command)}")
         steps = message(made.answers, shlex.quote(str(made.path)), uv=environment.has_uv())
         print(f"\n{steps}", end="")
     if made.note:
-        print(f"Note: {made.note}", file=sys.stderr)
+        print(f"Note: {in_a_line(made.note)}", file=sys.stderr)
 
 
 def _as_json(made: Made, *, dry_run: bool) -> dict[str, object]:

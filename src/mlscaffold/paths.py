@@ -10,13 +10,13 @@ DEVICES = {"aux", "clock$", "con", "conin$", "conout$", "nul", "prn"}
 DEVICES |= {f"{name}{number}" for name in ("com", "lpt") for number in range(10)}
 SHORT_NAME = re.compile(r"~\d")  # GIT~1 is how Windows calls .git, too
 
-# What Python, pip, uv and mlscaffold obey unasked, and what holds code that nobody can read.
+# What Python, pip, uv, mlscaffold and matplotlib obey unasked, and what holds code that nobody can read.
 REFUSED = re.compile(
     r"""(sitecustomize|usercustomize)(\.py)?
     | \.venv | venv | pyvenv\.cfg | __pycache__
     | .*\.(pth|pyc|pyo|pyd|so|dll|dylib|egg|egg-link|egg-info|dist-info)
     | uv\.(toml|lock) | pylock(\..*)?\.toml | \.python-versions? | pip\.(conf|ini)
-    | \.pypirc | [._]netrc | hatch\.toml | \.copier-answers.*""",
+    | matplotlibrc | \.pdbrc | \.pypirc | [._]netrc | hatch\.toml | \.copier-answers.*""",
     re.VERBOSE,
 )
 WANDB = re.compile("wandb/settings")  # another server gets the key of the user
@@ -27,7 +27,19 @@ TOOLS = {"conftest.py", "dodo.py", "fabfile.py", "noxfile.py", "setup.py", "task
 
 # At the root, files that people read.
 READ = re.compile(r"(authors|citation|codeowners|copying|licen[cs]e|notice)(\..*)?|.*\.(md|rst|bib)")
-ASSISTANTS = re.compile(r"(agents|claude|gemini|copilot.*)\.md")
+# In any folder: what assistants take for instructions of the user, what Windows and desktops obey once they
+# show a folder or open a file, and what builders, tests and notebooks look for.
+HEEDED = re.compile(
+    r"""(agents|claude|gemini|qwen|warp|crush)(\.(local|override))?\.md | skill\.md | copilot.*\.md
+    | .*\.(agent|chatmode|instructions|prompt)\.md | .*\.(mdc|cursorrules|code-workspace)
+    | autorun\.inf | desktop\.ini | .*\.(lnk|url|scf|desktop|webloc|hta)
+    | .*\.(library-ms|search-ms|searchconnector-ms)
+    | .*\.(bat|cmd|com|exe|msi|pif|ps1|psm1|scr|vbs|wsf)
+    | conftest\.py | conf\.py | setup\.(py|cfg) | (gnu)?makefile | justfile | taskfile\.ya?ml | package\.json
+    | (pyproject|pytest|ruff)\.toml | (pytest|tox|mypy)\.ini | mkdocs\.ya?ml | (docker|container)file
+    | (jupyter|ipython).*config\.(py|json)""",
+    re.VERBOSE,
+)
 
 
 def folded(name: str) -> str:
@@ -80,17 +92,21 @@ def _refuse_twins(path: str, known: dict[str, str]) -> None:
             )
 
 
-def refuse_obeyed(project: Collection[str], overlay: Iterable[str], answers_file: str) -> None:
-    """Refuse files of a kit that tools obey unasked, or that Python takes for modules of others."""
+def refuse_obeyed(project: Collection[str], overlay: Collection[str], answers_file: str) -> None:
+    """Refuse files of a kit that tools obey unasked, that Python takes for modules of others, and twins."""
+    refuse_each(project, overlay, answers_file)
     known: dict[str, str] = {}
-    for path in project:
+    for path in (*project, *overlay):
         _refuse_twins(path, known)
+
+
+def refuse_each(project: Collection[str], names: Iterable[str], answers_file: str) -> None:
+    """Refuse names of files that a kit may write, though not all of them together."""
     modules = {path.removesuffix(".py") for path in project if path.endswith(".py")}
     packages = {"/".join(path.split("/")[:2]) for path in project if re.fullmatch("src/.+/.+", path)}
-    for path in overlay:
-        if reason := _obeyed_unasked(path, answers_file) or _importable(path, modules, packages):
+    for path in names:
+        if reason := odd(path) or _obeyed_unasked(path, answers_file) or _importable(path, modules, packages):
             raise KitError(f"The kit writes {path}: {reason}.", "Nothing was written.")
-        _refuse_twins(path, known)
 
 
 def _obeyed_unasked(path: str, answers_file: str) -> str:
@@ -126,8 +142,8 @@ def obeyed(project: Mapping[str, object], overlay: Iterable[str], answers_file: 
 
 def _is_quiet(path: str, packages: Collection[str]) -> bool:
     top, *below = folded(path).split("/")
-    if not below:
-        return bool(READ.fullmatch(top)) and not ASSISTANTS.fullmatch(top)
-    if any(part.startswith(".") or part == "conftest.py" for part in (top, *below)):
+    if any(part.startswith(".") or HEEDED.fullmatch(part) for part in (top, *below)):
         return False
+    if not below:
+        return bool(READ.fullmatch(top))
     return top in FOLDERS or "/".join(path.split("/")[:2]) in packages

@@ -10,6 +10,7 @@ from mlscaffold.git import git, is_outside, reason, run_git, status
 from mlscaffold.render import ANSWERS_FILE
 
 OLDEST_GIT = (2, 38)  # the first whose merge-tree writes a tree
+MOST_LAYERS = 20  # templates of a project, each of which is fetched
 
 # What git leaves in its folder while something is under way, and how one ends it.
 UNDER_WAY = {
@@ -75,8 +76,17 @@ def _git_version(folder: Path) -> tuple[int, ...]:
 
 
 def _answers_files(folder: Path) -> list[Path]:
-    others = sorted(path for path in folder.glob(".copier-answers.*.yml") if path.is_file())
-    return [folder / ANSWERS_FILE, *others]
+    files = [folder / ANSWERS_FILE, *sorted(folder.glob(".copier-answers.*.yml"))]
+    if len(files) > MOST_LAYERS:
+        raise ProjectError(
+            f"{folder} holds {len(files):,} answers files, and {MOST_LAYERS} are the most.",
+            "Remove those of kits that it was not made from.",
+        )
+    if links := [path.name for path in files if path.is_symlink()]:
+        raise ProjectError(
+            f"{folder}: {', '.join(links)}: a link, which could lead anywhere.", "Put the file itself there."
+        )
+    return [path for path in files if path.is_file()]
 
 
 def _layer(path: Path) -> Layer:

@@ -55,7 +55,7 @@ def _rendered(catalogue: Catalogue, answers: Answers, made_from: dict[str, str |
     excluded = _excluder(catalogue, context)
     files = {}
     size = 0
-    for source in _sources(catalogue):
+    for source in sources(catalogue):
         parts = [catalogue.evaluate(part, context) for part in source.path.split("/")]
         if all(parts) and not excluded(path := _inside(parts)):
             files[path] = File(source.load(context), source.executable)
@@ -93,6 +93,7 @@ def _context(
             "sep": os.sep,
         },
         "_copier_operation": "copy",
+        "_copier_phase": "render",
     }
 
 
@@ -101,6 +102,12 @@ def _excluder(catalogue: Catalogue, context: dict[str, object]) -> Callable[[str
     for entry in cast("list[str]", catalogue.settings.get("exclude", [])):
         patterns += normalize("NFD", catalogue.evaluate(entry, context)).splitlines()
     return _matcher(tuple(patterns))
+
+
+def literal_excluder(catalogue: Catalogue) -> Callable[[str], bool]:
+    """What is never written, whatever is answered: nothing, where a pattern depends on answers."""
+    entries = cast("list[str]", catalogue.settings.get("exclude", []))
+    return _matcher(()) if any(map(catalogue.is_template, entries)) else _excluder(catalogue, {})
 
 
 @cache
@@ -114,7 +121,8 @@ def _own_commit() -> str | None:
 
 
 @cache
-def _sources(catalogue: Catalogue) -> list[Source]:
+def sources(catalogue: Catalogue) -> list[Source]:
+    """The files of a template, whose paths are templates as well."""
     suffix = str(catalogue.settings.get("templates_suffix", ".jinja"))
     top = _top(catalogue)
     found = {path.relative_to(top).as_posix(): path for path in top.rglob("*") if path.is_file()}

@@ -20,8 +20,8 @@ def shown(text: str) -> str:
 
 
 def in_a_line(text: str) -> str:
-    """Write a text of others so that it cannot pass for lines of ours."""
-    return shown(" ".join(text.split()))
+    """Write a text of others so that it cannot pass for lines of ours; spaces within a line stay."""
+    return shown(" ".join(filter(None, map(str.strip, text.splitlines()))))
 
 
 class Screen(io.TextIOWrapper):

@@ -33,8 +33,9 @@ def template_root() -> Path:
 
 @cache
 def is_own(root: Path) -> bool:
-    """Tell the templates of this installation from those that come from elsewhere."""
-    return root == template_root() or root.is_relative_to(Path(__file__).parent)
+    """Tell the templates of this installation from others, however the path of those is written."""
+    place = root.resolve()
+    return place == template_root() or place.is_relative_to(Path(__file__).resolve().parent)
 
 
 def recorded_commit() -> str | None:
@@ -95,7 +96,7 @@ def release_of(tree: str, bundle: Path) -> str:
 
 def commit_hash(tree: str, tag: str) -> str:
     """Compute the hash of the release commit `tag` of `tree`; `tools/release.py` writes the same commit."""
-    return _object_hash("commit", release_commit(tree, tag)).hex()
+    return object_hash("commit", release_commit(tree, tag)).hex()
 
 
 def release_commit(tree: str, tag: str) -> bytes:
@@ -131,15 +132,18 @@ def _tree_hash(entries: dict[str, _Entry]) -> bytes:
         f"{mode} {name}".encode() + b"\0" + digest
         for name, (mode, digest) in sorted(entries.items(), key=in_order_of_git)
     )
-    return _object_hash("tree", b"".join(lines))
+    return object_hash("tree", b"".join(lines))
 
 
 def _blob(path: Path) -> _Entry:
     content = path.read_bytes()
     # Windows keeps no such bit; a release holds no file where the two differ.
     executable = content.startswith(b"#!") if os.name == "nt" else path.stat().st_mode & 0o100
-    return "100755" if executable else "100644", _object_hash("blob", content)
+    return "100755" if executable else "100644", object_hash("blob", content)
 
 
-def _object_hash(kind: str, content: bytes) -> bytes:
-    return hashlib.sha1(f"{kind} {len(content)}\0".encode() + content, usedforsecurity=False).digest()
+def object_hash(kind: str, content: bytes, algorithm: str = "sha1") -> bytes:
+    """Compute the hash that git gives to an object of a kind: blob, tree or commit."""
+    return hashlib.new(
+        algorithm, f"{kind} {len(content)}\0".encode() + content, usedforsecurity=False
+    ).digest()

@@ -87,31 +87,32 @@ def print_diff(plan: Plan) -> None:
 
 def show(plan: Plan) -> None:
     """Print what a plan does: releases, answers, files, and what needs a person."""
+    line = screen.in_a_line
     for step in plan.steps:
         move = (
             step.layer.commit if step.commit == step.layer.commit else f"{step.layer.commit} -> {step.commit}"
         )
-        foreign = "" if step.layer.source == SOURCE else f"  from {screen.in_a_line(step.layer.source)}"
-        print(f"{step.layer.answers_file}: {move}{foreign}")
+        foreign = "" if step.layer.source == SOURCE else f"  from {step.layer.source}"
+        print(line(f"{step.layer.answers_file}: {move}{foreign}"))
         for name, (old, new) in step.changed.items():
             why = f"  (reset: {step.reset[name]})" if name in step.reset else ""
-            print(f"  {name}: {old} -> {new}{why}")
+            print(f"  {line(f'{name}: {old} -> {new}{why}')}")
         for name in step.reset.keys() - step.changed.keys():
-            print(f"  {name}: {step.layer.answers.get(name)} is dropped: {step.reset[name]}")
+            print(f"  {line(f'{name}: {step.layer.answers.get(name)} is dropped: {step.reset[name]}')}")
     for name in plan.project.fixed:
-        print(f"{name}: made from a kit without a history; its files stay as they are")
+        print(f"{line(name)}: made from a kit without a history; its files stay as they are")
     notes = dict.fromkeys(
         plan.merged.relaid, "  where you changed the layout alone, it is the template's again"
     )
     notes |= dict.fromkeys(plan.dropped, f"  you edited it; the edit goes to {PATCH}")
     notes |= dict.fromkeys(plan.conflicts, "  conflict: you and the template changed the same lines")
     for path, kind in plan.files.items():
-        print(f"  {kind:8} {path}{notes.get(path, '')}")
+        print(f"  {kind:8} {line(path)}{notes.get(path, '')}")
     for path in plan.merged.kept_deleted:
-        print(f"  deleted  {path}  you deleted it; it stays deleted, though the template changed it")
-    for sign, lines in (plan.packages or {}).items():
-        for line in lines:
-            print(f"  {sign:8} {line} in {PYPROJECT}")
+        print(f"  deleted  {line(path)}  you deleted it; it stays deleted, though the template changed it")
+    for sign, packages in (plan.packages or {}).items():
+        for package in packages:
+            print(f"  {sign:8} {line(package)} in {PYPROJECT}")
     if not plan.files:
         print("Nothing to change.")
 
@@ -167,11 +168,11 @@ def _tell(plan: Plan, patch: Path | None) -> None:
     if patch:
         head = run_git(plan.project.top, "rev-parse", "--short", "HEAD")
         print(f"Your edits to files that are gone are in {patch.name}. To get such a file back as it was:")
-        print(f"  git checkout {head} -- {shlex.quote(plan.dropped[0])}")
+        print(f"  git checkout {head} -- {screen.in_a_line(shlex.quote(plan.dropped[0]))}")
     if plan.conflicts:
         names = shlex.join(f"./{path}" if path[0] == "-" else path for path in sorted(plan.conflicts))
         print(f"Conflicts in {len(plan.conflicts)} file(s), between <<<<<<< and >>>>>>>. Edit them; then:")
-        print(f"  git add {names} && git commit -m 'Update from mlscaffold'")
+        print(f"  git add {screen.in_a_line(names)} && git commit -m 'Update from mlscaffold'")
     else:
         print("Done, and staged. To keep it: git commit -m 'Update from mlscaffold'")
     if plan.merged.relaid:

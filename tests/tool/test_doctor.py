@@ -25,7 +25,7 @@ def findings(folder: Path, code: int, **settings: str) -> dict[str, tuple[str, s
 
 def test_outside_a_project_it_looks_at_the_machine(tmp_path: Path) -> None:
     found = findings(tmp_path, 0)
-    assert found["git"][0] == "ok"
+    assert found["git"][0] in ("ok", "note")  # a system may mend a git without another number
     assert found["python"] == ("ok", f"{sys.version.split()[0]} ({Path(sys.prefix) / 'bin/python'})")
     assert found["torch"][0] == "ok"
     assert " on " in found["torch"][1]

@@ -5,22 +5,33 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
+import copier
 import pexpect  # type: ignore[import-untyped]
 import pytest
 
+from mlscaffold import git as git_module
 from mlscaffold import target
 from mlscaffold.addresses import refuse_unsafe_address
 from mlscaffold.answers import read_answers
 from mlscaffold.catalogue import read
 from mlscaffold.errors import MlscaffoldError, masked
+from mlscaffold.git import run_git
 from mlscaffold.kits import find_kit, read_kit
+from mlscaffold.merge import Merged, Store
 from mlscaffold.paths import obeyed
+from mlscaffold.plan import Plan, Step
+from mlscaffold.project import Layer, Project
 from mlscaffold.render import File, render
 from mlscaffold.requirements import requirements
-from mlscaffold.source import template_root
+from mlscaffold.snapshot import snapshot
+from mlscaffold.source import is_own, template_root
 from mlscaffold.templates import Templates
+from mlscaffold.update import show
 from tests.support.command import CTRL_C, Ran, mlscaffold, refused, terminal
 from tests.support.releases import clean_settings, commit, git
 
@@ -84,6 +95,9 @@ def make(kit: Path, *flags: str) -> Ran:
         "torch.py",
         "apex/__init__.py",
         "torch_xla/core.py",
+        "matplotlibrc",
+        "docs/matplotlibrc",
+        "scripts/.pdbrc",
         "uv.toml",
         "uv.lock",
         "pip.conf",
@@ -131,11 +145,20 @@ NAMES = (
     ".pre-commit-hooks.yaml",
     "CLAUDE.md",
     "GNUmakefile",
+    "autorun.inf",
     "conftest.py",
+    "docs/AGENTS.md",
+    "docs/Desktop.ini",
+    "docs/conf.py",
+    "docs/guide.pdf.lnk",
+    "examples/more/claude.md",
+    "notebooks/jupyter_server_config.json",
     "noxfile.py",
     "package.json",
     "pytest.ini",
     "runs/smoke/last.pt",
+    "scripts/git.bat",
+    "src/digits/CLAUDE.md",
     "tests/test_more.py",
 )
 
@@ -186,6 +209,164 @@ def test_a_default_of_a_kit_is_a_text_and_no_template(kit: Path, text: str) -> N
     found = read_kit(kit, catalogue)
     answers = catalogue.with_defaults(found.own_defaults(catalogue)).resolve({"project": "digits"})
     assert answers["description"] == text
+
+
+# Names that answers decide
+
+QUESTIONS = """
+flavour: {type: str, default: md, choices: [md, toml]}
+quiet: {type: bool, default: true}
+computed: {type: str, when: false, default: "{% if quiet %}docs{% else %}sitecustomize{% endif %}"}
+package: {type: str, default: digits}
+"""
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "src/{% if project == 'other' %}sitecustomize.py{% endif %}",
+        "{% if project %}{% elif quiet %}{% else %}uv.toml{% endif %}",
+        "{% if quiet %}docs{% else %}.venv{% endif %}/page.md",
+        "{{ 'uv' if flavour == 'toml' else 'uvw' }}.toml",
+        "{% if not quiet %}u{% endif %}v{% if 1 %}env{% endif %}",
+        "uv.{{ flavour }}",
+        "src/{{ computed }}.py",
+        "{{ package }}{% if not quiet %}.py{% endif %}",
+        "docs/{% if not quiet %}CON{% endif %}.md",
+        "{% raw %}uv.toml{% endraw %}",
+    ],
+)
+def test_a_name_is_judged_as_all_that_it_can_become(kit: Path, tmp_path: Path, name: str) -> None:
+    with (kit / "copier.yml").open("a") as file:
+        file.write(QUESTIONS)
+    bring(kit, name)
+    for command in ("show", "check"):
+        assert "The kit writes " in refused("kit", command, kit, cwd=tmp_path, code=1)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "{{ team }}.md",
+        "{{ package | replace('digits', 'docs') }}.md",
+        "{% set x = 'docs' %}{{ x }}.md",
+        "{{ 'do' ~ 'cs' }}.md",
+        "{% include 'kit.yml' %}.md",
+        "{% for x in 'ab' %}{{ x }}{% endfor %}.md",
+        "{% if _copier_phase == 'render' %}more{% endif %}.md",
+        "{{ _folder_name }}.md",
+        "{{ _copier_conf.dst_path }}.md",
+        "{{ self }}.md",
+        "{% if flavour == 'md' %}more.md",
+        "".join("{% if quiet %}a{% endif %}" for _ in range(9)),
+    ],
+)
+def test_a_name_of_which_nobody_can_tell_is_refused(kit: Path, name: str) -> None:
+    with (kit / "copier.yml").open("a") as file:
+        file.write(QUESTIONS)
+    bring(kit, f"docs/{name}")
+    with pytest.raises(MlscaffoldError, match="nobody can tell what that becomes"):
+        overlay(kit)
+
+
+def test_a_file_is_not_left_out_by_answers_alone(kit: Path) -> None:
+    bring(kit, "uv.toml")
+    set_up(kit, "copier.yml", "_subdirectory", "_exclude: [uv.toml]\n_subdirectory")
+    assert overlay(kit) == []
+    other = kit.rename(kit.with_name("other"))
+    set_up(other, "copier.yml", "[uv.toml]", "[\"{% if project != 'other' %}uv.toml{% endif %}\"]")
+    with pytest.raises(MlscaffoldError, match=r"The kit writes uv\.toml"):
+        overlay(other)
+
+
+def test_a_kit_shows_what_to_read_first_whatever_is_answered(kit: Path, tmp_path: Path) -> None:
+    with (kit / "copier.yml").open("a") as file:
+        file.write(QUESTIONS)
+    bring(kit, "docs/{% if not quiet %}AGENTS{% else %}page{% endif %}.{{ flavour }}")
+    bring(kit, "src/{{ package }}/{% if quiet %}own{% endif %}.py")
+    shown = json.loads(mlscaffold("kit", "show", kit, "--json", cwd=tmp_path).out)
+    assert "docs/AGENTS.md" in shown["read_first"]
+    assert "docs/page.md" in shown["files"]
+    assert json.loads(make(kit, "--json").out)["read_first"] == []
+
+
+def test_copier_and_new_see_the_same_in_a_kit(kit: Path, tmp_path: Path) -> None:
+    text = "[[ _copier_phase ]] [[ _copier_operation ]] {{ package }} [[ package ]]\n"
+    marks = "{variable_start_string: '[[', variable_end_string: ']]', keep_trailing_newline: true}"
+    (kit / "copier.yml").write_text(
+        f"_subdirectory: overlay\n_answers_file: .copier-answers.acme.yml\n_envops: {marks}\n"
+        "package: {type: str, default: my_project}\n"
+    )
+    for path in (kit / "overlay").iterdir():
+        path.unlink()
+    bring(kit, "[[ _copier_conf.answers_file ]].jinja", "[[ _copier_answers | to_nice_yaml ]]")
+    bring(kit, "docs/[[ package ]].md.jinja", text)
+    made = make(kit)
+    assert made.code == 0, made.err
+    copier.run_copy(str(kit), tmp_path / "other", data={"package": "digits"}, defaults=True, quiet=True)
+    ours, theirs = ((tmp_path / name / "docs/digits.md").read_text() for name in ("digits", "other"))
+    assert ours == theirs == "render copy {{ package }} digits\n"
+
+
+# Folders that change meanwhile
+
+
+def test_what_was_judged_is_what_is_written(kit: Path, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("s3cr3t\n")
+    bring(kit, "docs/page.md", "before\n")
+    bring(kit, "docs/more.md.jinja", "before {{ project }}\n")
+    catalogue = read(template_root())
+    with Templates() as templates:
+        found = find_kit(str(kit), catalogue, templates)
+        bring(kit, "src/sitecustomize.py")
+        for name in ("page.md", "more.md.jinja"):
+            (kit / "overlay/docs" / name).unlink()
+            (kit / "overlay/docs" / name).symlink_to(tmp_path / "secret")
+        set_up(kit, "copier.yml", "_subdirectory: overlay", "_subdirectory: /")
+        answers = catalogue.resolve({"project": "digits"})
+        files = found.overlay(answers, render(answers))
+    assert {name: files[name].content for name in files if name.startswith("docs/")} == {
+        "docs/page.md": b"before\n",
+        "docs/more.md": b"before digits\n",
+    }
+    assert "src/sitecustomize.py" not in files
+
+
+@pytest.mark.skipif(not hasattr(os, "fwalk"), reason="Windows enters no folder by its descriptor")
+def test_a_link_that_comes_while_a_kit_is_copied_is_not_followed(kit: Path, tmp_path: Path) -> None:
+    outside, docs = tmp_path / "outside", kit / "overlay/docs"
+    for folder in (outside, docs):
+        folder.mkdir()
+        (folder / "page.md").write_text("s3cr3t\n" if folder == outside else "page\n")
+    (tmp_path / "link").symlink_to(outside)
+    over = threading.Event()
+
+    def swap() -> None:
+        while not over.is_set():
+            docs.rename(tmp_path / "apart")
+            (tmp_path / "link").rename(docs)
+            docs.rename(tmp_path / "link")
+            (tmp_path / "apart").rename(docs)
+
+    swapping = threading.Thread(target=swap)
+    swapping.start()
+    try:
+        for number in range(200):
+            copy = tmp_path / f"copy-{number}"
+            with suppress(OSError):
+                snapshot(kit, copy)
+            place = copy / "overlay/docs"
+            assert place.is_symlink() or not place.exists() or "s3cr3t" not in (place / "page.md").read_text()
+    finally:
+        over.set()
+        swapping.join()
+
+
+def test_errors_name_the_folder_of_a_kit_and_not_its_copy(kit: Path, tmp_path: Path) -> None:
+    bring(kit, "docs/page.md.jinja", "{{ 1 / 0 }}")
+    assert f"{kit}/overlay/docs/page.md.jinja does not render" in refused(
+        "kit", "show", kit, cwd=tmp_path, code=1
+    )
 
 
 # Names that other systems take otherwise
@@ -359,6 +540,9 @@ ENDLESS = {
     "a long text": "{{ 'x' * 99999999 }}",
     "recursion": "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
 }
+# A dictionary whose keys have the same hash is one step of Python's, which hears of no signal.
+ONE_STEP = """{% set pairs = [] %}{% for i in range(90000) %}
+{%- set _ = pairs.append((i * 2305843009213693951, i)) %}{% endfor %}{{ dict(pairs) | length }}"""
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems bound less")
@@ -367,6 +551,14 @@ def test_an_endless_template_ends_in_one_line(kit: Path, text: str) -> None:
     bring(kit, "NOTES.md.jinja", text)
     with pytest.raises(MlscaffoldError, match=r"\A.*(does not render:|computes |writes ).*\Z"):
         overlay(kit)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems bound less")
+def test_a_single_step_that_takes_long_ends_in_one_line(kit: Path, tmp_path: Path) -> None:
+    bring(kit, "NOTES.md.jinja", ONE_STEP)
+    said = refused("new", "digits", "--kit", kit, "--yes", cwd=tmp_path, code=1, lines=1)
+    assert f"The template in {kit} computes for more than" in said
+    assert not list(tmp_path.glob("digits*"))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems bound less")
@@ -393,14 +585,7 @@ def test_a_kit_that_is_too_large_is_refused(kit: Path) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems bound less")
 def test_a_git_bomb_ends_in_one_line(kit: Path, tmp_path: Path) -> None:
-    """Ten folders in each of ten, nine levels deep, are nine objects of git and a billion files."""
-    git(kit, "init", "--quiet")
-    commit(kit)
-    tree = git(kit, "rev-parse", "HEAD:overlay")
-    for _ in range(9):
-        tree = make_tree(kit, [f"040000 tree {tree}\t{number}" for number in range(10)])
-    top = make_tree(kit, [*git(kit, "ls-tree", "HEAD").splitlines(), f"040000 tree {tree}\tbomb"])
-    git(kit, "update-ref", "HEAD", git(kit, "commit-tree", "-m", "Bomb", top))
+    fill_with_a_billion(kit)
     said = refused("kit", "show", kit.as_uri(), cwd=tmp_path, code=1)
     assert "holds more than 64 MiB, or cannot be read" in said
 
@@ -408,13 +593,7 @@ def test_a_git_bomb_ends_in_one_line(kit: Path, tmp_path: Path) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems bound less")
 def test_a_git_bomb_behind_a_folder_is_no_history(kit: Path) -> None:
     """The newest commit names a billion files, of which the folder has none."""
-    git(kit, "init", "--quiet")
-    commit(kit)
-    tree = git(kit, "rev-parse", "HEAD:overlay")
-    for _ in range(9):
-        tree = make_tree(kit, [f"040000 tree {tree}\t{number}" for number in range(10)])
-    top = make_tree(kit, [*git(kit, "ls-tree", "HEAD").splitlines(), f"040000 tree {tree}\tbomb"])
-    git(kit, "update-ref", "HEAD", git(kit, "commit-tree", "-m", "Bomb", top))
+    fill_with_a_billion(kit)
     with Templates() as templates:
         assert find_kit(str(kit), read(template_root()), templates).commit == ""
 
@@ -448,6 +627,17 @@ def test_a_tag_of_many_digits_is_no_release(kit: Path) -> None:
         assert templates.newest(str(kit), "") == "v1.0.0"
 
 
+def fill_with_a_billion(kit: Path) -> None:
+    """Commit ten folders in each of ten, nine levels deep: nine objects of git, and a billion files."""
+    git(kit, "init", "--quiet")
+    commit(kit)
+    tree = git(kit, "rev-parse", "HEAD:overlay")
+    for _ in range(9):
+        tree = make_tree(kit, [f"040000 tree {tree}\t{number}" for number in range(10)])
+    top = make_tree(kit, [*git(kit, "ls-tree", "HEAD").splitlines(), f"040000 tree {tree}\tbomb"])
+    git(kit, "update-ref", "HEAD", git(kit, "commit-tree", "-m", "Bomb", top))
+
+
 def make_tree(repository: Path, entries: list[str]) -> str:
     given = "".join(f"{entry}\n" for entry in entries)
     done = subprocess.run(
@@ -474,6 +664,18 @@ SECRETS = [
     "ftp://user:s3cr3t@example.org/kit.git",
     "user:s3cr3t@example.org:kit.git",
     "https:user:s3cr3t@example.org/kit.git",
+    "gh:example.org/kit?private_token=s3cr3t",
+    "gl:example.org/kit%3fprivate_token=s3cr3t",
+    "gh:example.org/kit#s3cr3t",
+    "gh:s3cr3t@example.org/kit",
+    "gl:user:s3cr3t@example.org/kit",
+    "git+gh:example.org/kit?private_token=s3cr3t",
+    "git@example.org:kit.git?private_token=s3cr3t",
+    "example.org:kit.git?private_token=s3cr3t",
+    "ssh://git@example.org/kit.git?private_token=s3cr3t",
+    "git+ssh://example.org/kit.git#s3cr3t",
+    "git://example.org/kit.git?x=1&private_token=s3cr3t",
+    "mlscaffold::example.org?private_token=s3cr3t",
 ]
 
 
@@ -516,6 +718,9 @@ def test_a_token_in_a_project_that_exists_reaches_no_program() -> None:
         "gh:team/kit",
         "git+mlscaffold::acme",
         "./acme",
+        "./c#/acme",
+        "C:\\c#\\acme",
+        "file:///srv/c#/acme",
         "acme",
     ],
 )
@@ -547,7 +752,27 @@ def test_a_secret_is_masked_where_a_text_is_cut() -> None:
 
 # What is printed
 
+EMPTY = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"  # git's tree without files
 HOSTILE = "\x1b]0;title\x07\x1b[31mred\x1b[8m\r\u202e"
+
+
+def test_an_error_is_one_line_whatever_a_kit_says(kit: Path, tmp_path: Path) -> None:
+    bring(kit, "NOTES.md.jinja", "{{ {}['a\\nmlscaffold: Done, and safe.\\n'] + 1 }}{{ 1 + 'x' }}")
+    bring(kit, "{{ 'x\nmlscaffold: Done.' }}{% nothing %}")
+    assert refused("kit", "show", kit, cwd=tmp_path, code=1, lines=1)
+    error = MlscaffoldError("a\r\nb\u2028c\x1b[31m", "d\x85e", "one\ntwo")
+    assert str(error) == "a b c\\x1b[31m d e\none two"
+
+
+def test_a_plan_has_no_lines_of_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    faked = "x\nDone, and staged."
+    layer = Layer(f".copier-answers.{faked}.yml", faked, faked, {"a": faked, faked: faked})
+    step = Step(layer, f"{faked}2", {"a": f"{faked}3"}, {"a": faked, faked: faked})
+    project = Project(tmp_path, tmp_path, "", (layer,), (faked,))
+    git(tmp_path, "init", "--quiet")
+    merged = Merged("", {}, [], [faked], [])
+    show(Plan(project, Store(tmp_path), (step,), EMPTY, EMPTY, replace(merged, tree=EMPTY), {faked: "added"}))
+    assert not [line for line in capsys.readouterr().out.splitlines() if line.startswith("Done")]
 
 
 def test_words_of_a_kit_reach_the_screen_as_text(kit: Path, tmp_path: Path) -> None:
@@ -596,6 +821,75 @@ def test_what_the_remote_helper_says_reaches_the_screen_as_text(tmp_path: Path) 
 def test_colours_of_our_own_stay(tmp_path: Path) -> None:
     with terminal("options", cwd=tmp_path, NO_COLOR="") as child:
         child.expect_exact("\x1b[1;36m--framework")
+
+
+# Projects of others
+
+
+@pytest.fixture
+def theirs(tmp_path: Path) -> Path:
+    """A committed project of others, with nothing but its answers."""
+    folder = tmp_path / "theirs"
+    folder.mkdir()
+    (folder / ".copier-answers.yml").write_text("_commit: v0.7.0\n_src_path: git+mlscaffold::default\n")
+    git(folder, "init", "--quiet")
+    commit(folder)
+    return folder
+
+
+def test_a_project_of_many_kits_is_refused_before_any_is_fetched(theirs: Path) -> None:
+    for number in range(20):
+        (theirs / f".copier-answers.{number}.yml").write_text("_commit: v1\n_src_path: ssh://127.0.0.1:9/x\n")
+    commit(theirs)
+    said = refused("update", cwd=theirs, code=1, lines=1)
+    assert "holds 21 answers files, and 20 are the most. Remove" in said
+
+
+@pytest.mark.parametrize("name", [".copier-answers.yml", ".copier-answers.acme.yml"])
+def test_answers_are_not_read_through_a_link(theirs: Path, tmp_path: Path, name: str) -> None:
+    (tmp_path / "secret.yml").write_text("framework: s3cr3t\n_commit: s3cr3t\n_src_path: s3cr3t\n")
+    (theirs / name).unlink(missing_ok=True)
+    (theirs / name).symlink_to(tmp_path / "secret.yml")
+    commit(theirs)
+    for command in ("update", "diff", "set"):
+        words = ["framework=ignite"] if command == "set" else []
+        assert f"{name}: a link, which could lead" in refused(command, *words, cwd=theirs, code=1, lines=1)
+    looked = mlscaffold("doctor", cwd=theirs)
+    assert "s3cr3t" not in looked.out + looked.err
+    assert ("is a link, so it was not read" in looked.out) == (name == ".copier-answers.yml")
+
+
+@pytest.mark.parametrize("sign", ["\\0", "\\ud800", "\\x07"])
+@pytest.mark.parametrize("key", ["_commit", "_src_path"])
+def test_no_sign_of_an_answer_is_a_surprise(theirs: Path, key: str, sign: str) -> None:
+    stored = {"_commit": "v0.7.0", "_src_path": "git+https://127.0.0.1:9/x"}
+    stored[key] += sign
+    (theirs / ".copier-answers.yml").write_text(
+        "".join(f'{key}: "{value}"\n' for key, value in stored.items())
+    )
+    commit(theirs)
+    assert "should not happen" not in refused("update", cwd=theirs, code=1, lines=1)
+
+
+@pytest.mark.parametrize("count", ["\u00b2", "9" * 5_000, "-1", "x", "1"])
+def test_no_count_of_gits_settings_is_a_surprise(theirs: Path, count: str) -> None:
+    said = mlscaffold("update", "--dry-run", cwd=theirs, GIT_CONFIG_COUNT=count)
+    assert "should not happen" not in said.err
+
+
+def test_what_git_cannot_be_given_is_told_in_a_line(tmp_path: Path) -> None:
+    for words in (("rev-parse", "a\0b"), ("rev-parse", "x" * (4 << 20))):
+        with pytest.raises(MlscaffoldError, match=r"\A`git rev-parse` cannot be started in [^\n]*\Z"):
+            run_git(tmp_path, *words)
+
+
+def test_no_folder_of_others_passes_for_ours(tmp_path: Path) -> None:
+    package = Path(git_module.__file__).parent
+    (tmp_path / "link").symlink_to(package / "skeleton")
+    assert is_own(package / "skeleton")
+    assert is_own(tmp_path / "link")
+    (tmp_path / "theirs").mkdir()
+    assert not is_own(package.joinpath(*[".."] * (len(package.parts) - 1), *(tmp_path / "theirs").parts[1:]))
 
 
 # A folder that one looks at
@@ -651,9 +945,18 @@ def test_doctor_runs_nothing_that_git_tracks_be_it_active(planted: Path, tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("version", "state"), [("2.39.2", "note"), ("2.39.4", "ok"), ("2.45.0", "note"), ("2.54.0", "ok")]
+    ("version", "state", "mended"),
+    [
+        ("2.39.4", "note", "2.43.7"),
+        ("2.43.6", "note", "2.43.7"),
+        ("2.43.7", "ok", ""),
+        ("2.45.3", "note", "2.45.4"),
+        ("2.49.1", "ok", ""),
+        ("2.50.0.windows.1", "note", "2.50.1"),
+        ("2.51.0", "ok", ""),
+    ],
 )
-def test_doctor_tells_of_a_git_with_holes(tmp_path: Path, version: str, state: str) -> None:
+def test_doctor_tells_of_a_git_with_holes(tmp_path: Path, version: str, state: str, mended: str) -> None:
     program = tmp_path / "bin/git"
     program.parent.mkdir()
     real = shutil.which("git")
@@ -664,3 +967,4 @@ def test_doctor_tells_of_a_git_with_holes(tmp_path: Path, version: str, state: s
     found = look(tmp_path, PATH=f"{program.parent}{os.pathsep}{os.environ['PATH']}")
     assert found["git"][0] == state
     assert found["git"][1].startswith(version)
+    assert mended in found["git"][1]
