@@ -103,8 +103,9 @@ def check(catalogue: Catalogue, reference: str, *, train: bool) -> None:
         if not allowed:
             raise KitError(f"The kit {kit.name} allows no combination of answers.", "Lock fewer answers.")
         for answers in allowed:
+            files = _overlay(kit, catalogue, answers)
             with kit.bounded():
-                _parse(kit, _overlay(kit, catalogue, answers), answers)
+                _parse(kit, files, answers)
         print(f"{kit.name}: {len(allowed)} combinations rendered, no file written twice, every file parses")
         if names := cast("list[str]", _files(kit, catalogue)["read_first"]):
             print(f"{kit.name}: programs obey by name, so read first: {', '.join(names)}")

@@ -106,7 +106,7 @@ class Kit:
         from mlscaffold.names import possible_names
 
         with self.bounded():
-            return possible_names(read(self.folder), answers, self.answers_file)
+            return possible_names(read(self.folder), answers)
 
     def overlay(self, answers: Answers, project: Mapping[str, File]) -> dict[str, File]:
         """Render the kit's own files beside those of a project; refuses a poisoned kit."""

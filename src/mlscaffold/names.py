@@ -11,7 +11,7 @@ from jinja2 import TemplateSyntaxError, nodes
 
 from mlscaffold.catalogue import Answers, Catalogue, read
 from mlscaffold.errors import KitError, short
-from mlscaffold.render import literal_excluder, sources
+from mlscaffold.render import answers_file, literal_excluder, sources
 from mlscaffold.source import template_root
 
 MOST = 500  # that one name can become
@@ -26,9 +26,9 @@ class _UnknownError(Exception):
     """Nobody can tell what this becomes."""
 
 
-def possible_names(overlay: Catalogue, answers: Answers, answers_file: str) -> list[str]:
+def possible_names(overlay: Catalogue, answers: Answers) -> list[str]:
     """Every path that a kit's overlay can write; the questions in `TYPED` are as they are answered."""
-    known = _Known(overlay, answers, answers_file)
+    known = _Known(overlay, answers)
     excluded = literal_excluder(overlay)
     paths = (path for source in sources(overlay) for path in known.paths(source.path))
     return sorted({path for path in paths if not excluded(path)})
@@ -37,8 +37,8 @@ def possible_names(overlay: Catalogue, answers: Answers, answers_file: str) -> l
 class _Known:
     """What there is to know about an overlay before its questions are answered."""
 
-    def __init__(self, overlay: Catalogue, answers: Answers, answers_file: str) -> None:
-        self.overlay, self.answers, self.answers_file = overlay, answers, answers_file
+    def __init__(self, overlay: Catalogue, answers: Answers) -> None:
+        self.overlay, self.answers = overlay, answers
         self.ours = {question.name: question for question in read(template_root()).questions}
         self.theirs = {question.name: question for question in overlay.everything}
 
@@ -82,7 +82,7 @@ class _Known:
                 other = self._one(node.expr2, depth) if node.expr2 else frozenset({""})
                 return self._all([node.expr1], depth) | other
             case nodes.Getattr(node=nodes.Name(name="_copier_conf"), attr="answers_file"):
-                return frozenset({self.answers_file})
+                return frozenset({answers_file(self.overlay)})
             case nodes.Name():
                 return self._value(node.name, depth)
         raise _UnknownError(f"it holds a {type(node).__name__.lower()}")

@@ -105,7 +105,9 @@ def refuse_each(project: Collection[str], names: Iterable[str], answers_file: st
     modules = {path.removesuffix(".py") for path in project if path.endswith(".py")}
     packages = {"/".join(path.split("/")[:2]) for path in project if re.fullmatch("src/.+/.+", path)}
     for path in names:
-        if reason := odd(path) or _obeyed_unasked(path, answers_file) or _importable(path, modules, packages):
+        if wrong := odd(path):
+            raise KitError(f"The kit writes {path}, which {wrong}.", "Nothing was written.")
+        if reason := _obeyed_unasked(path, answers_file) or _importable(path, modules, packages):
             raise KitError(f"The kit writes {path}: {reason}.", "Nothing was written.")
 
 

@@ -52,7 +52,7 @@ def _rendered(catalogue: Catalogue, answers: Answers, made_from: dict[str, str |
     complete = catalogue.complete(answers)
     stored = {question.name: complete[question.name] for question in catalogue.questions}
     context = _context(catalogue, complete, stored, made_from)
-    excluded = _excluder(catalogue, context)
+    excluded = _excluder(catalogue, {**context, "_copier_operation": "copy"})
     files = {}
     size = 0
     for source in sources(catalogue):
@@ -89,12 +89,16 @@ def _context(
         **complete,
         "_copier_answers": {**known, **stored},
         "_copier_conf": {
-            "answers_file": str(catalogue.settings.get("answers_file", ANSWERS_FILE)),
+            "answers_file": answers_file(catalogue),
             "sep": os.sep,
         },
-        "_copier_operation": "copy",
         "_copier_phase": "render",
     }
+
+
+def answers_file(catalogue: Catalogue) -> str:
+    """The name under which a template stores answers, as it says itself."""
+    return str(catalogue.settings.get("answers_file", ANSWERS_FILE))
 
 
 def _excluder(catalogue: Catalogue, context: dict[str, object]) -> Callable[[str], bool]:

@@ -1,10 +1,13 @@
 """Copy the folder of a kit, so that what was judged is what is written, whatever happens there meanwhile."""
 
+import errno
 import os
 import stat
 from pathlib import Path
 
 MOST_FILES, MOST_BYTES = 10_000, 64 << 20  # of a kit
+DEEPEST = 50  # folders within each other, of any template: Python walks them by recursion
+TOO_DEEP = f"it is more than {DEEPEST} folders deep"
 
 
 def snapshot(folder: Path, place: Path) -> Path:
@@ -18,6 +21,8 @@ def snapshot(folder: Path, place: Path) -> Path:
     count, left = 0, MOST_BYTES + 1
     for where, folders, names, here in os.fwalk(folder):
         inside = place / Path(where).relative_to(folder)
+        if len(inside.parts) - len(place.parts) > DEEPEST:
+            raise OSError(errno.ENAMETOOLONG, TOO_DEEP)
         if inside == place and ".git" in folders:
             folders.remove(".git")
         inside.mkdir(parents=True)

@@ -19,6 +19,7 @@ from mlscaffold.bounds import bounded_programs
 from mlscaffold.errors import CatalogueError, ProjectError, ToolError
 from mlscaffold.git import git, own_git, reason, run_own_git
 from mlscaffold.installed import bundle_of
+from mlscaffold.snapshot import DEEPEST, TOO_DEEP
 from mlscaffold.source import BUNDLE, SOURCE, recorded_commit, template_root
 
 OWN = "git+mlscaffold::"
@@ -130,6 +131,8 @@ class Templates:
         place = repository.with_suffix(f".{commit}")
         with tarfile.open(fileobj=io.BytesIO(packed.read_bytes())) as archive:
             for member in archive:
+                if member.name.count("/") > DEEPEST:
+                    raise CatalogueError(f"{source} {tag} cannot be used: {TOO_DEEP}.")
                 if not member.isreg() and not member.isdir():
                     raise CatalogueError(
                         f"{source} {tag}: {member.name} is a link, which a template may not hold."

@@ -279,6 +279,13 @@ def test_a_file_is_not_left_out_by_answers_alone(kit: Path) -> None:
         overlay(other)
 
 
+def test_an_answers_file_of_another_name_is_judged_by_it(kit: Path) -> None:
+    set_up(kit, "copier.yml", "_answers_file: .copier-answers.acme.yml", "_answers_file: uv.toml")
+    bring(kit, "{% if project == 'other' %}{{ _copier_conf.answers_file }}{% endif %}")
+    with pytest.raises(MlscaffoldError, match=r"The kit writes uv\.toml"):
+        overlay(kit)
+
+
 def test_a_kit_shows_what_to_read_first_whatever_is_answered(kit: Path, tmp_path: Path) -> None:
     with (kit / "copier.yml").open("a") as file:
         file.write(QUESTIONS)
@@ -291,7 +298,7 @@ def test_a_kit_shows_what_to_read_first_whatever_is_answered(kit: Path, tmp_path
 
 
 def test_copier_and_new_see_the_same_in_a_kit(kit: Path, tmp_path: Path) -> None:
-    text = "[[ _copier_phase ]] [[ _copier_operation ]] {{ package }} [[ package ]]\n"
+    text = "[[ _copier_phase ]] [[ _copier_operation is defined ]] {{ package }} [[ package ]]\n"
     marks = "{variable_start_string: '[[', variable_end_string: ']]', keep_trailing_newline: true}"
     (kit / "copier.yml").write_text(
         f"_subdirectory: overlay\n_answers_file: .copier-answers.acme.yml\n_envops: {marks}\n"
@@ -305,7 +312,7 @@ def test_copier_and_new_see_the_same_in_a_kit(kit: Path, tmp_path: Path) -> None
     assert made.code == 0, made.err
     copier.run_copy(str(kit), tmp_path / "other", data={"package": "digits"}, defaults=True, quiet=True)
     ours, theirs = ((tmp_path / name / "docs/digits.md").read_text() for name in ("digits", "other"))
-    assert ours == theirs == "render copy {{ package }} digits\n"
+    assert ours == theirs == "render False {{ package }} digits\n"
 
 
 # Folders that change meanwhile
@@ -574,6 +581,16 @@ def test_a_kit_of_too_many_files_is_refused(kit: Path) -> None:
         (kit / "overlay" / str(number)).touch()
     with pytest.raises(MlscaffoldError, match="it holds more than"):
         overlay(kit)
+
+
+@pytest.mark.parametrize("way", ["folder", "address"])
+def test_a_kit_that_is_too_deep_is_refused(kit: Path, tmp_path: Path, way: str) -> None:
+    """Python walks folders by recursion: a thousand are an error of its own, also where they are removed."""
+    bring(kit, f"{'a/' * 60}page.md")
+    git(kit, "init", "--quiet")
+    commit(kit)
+    said = refused("kit", "show", kit.as_uri() if way == "address" else kit, cwd=tmp_path, code=1, lines=1)
+    assert "it is more than 50 folders deep" in said
 
 
 def test_a_kit_that_is_too_large_is_refused(kit: Path) -> None:
