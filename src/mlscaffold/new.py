@@ -148,7 +148,19 @@ def recreate(catalogue: Catalogue, answers: Answers, path: Path, kit: str | None
             continue
         told[question.name] = answer
         words += flag_words(question, answer)
-    return shlex.join(words)
+    return " ".join(map(_quoted, words))
+
+
+def _quoted(word: str) -> str:
+    """Quote a word for a shell in one line, line ends as well: bash, zsh and POSIX of 2024 read `$'...'`."""
+    if word.isprintable():
+        return shlex.quote(word)
+    plain = (sign if sign.isprintable() and sign not in "'\\" else _octal(sign) for sign in word)
+    return f"$'{''.join(plain)}'"
+
+
+def _octal(sign: str) -> str:
+    return "".join(f"\\{byte:03o}" for byte in sign.encode(errors="surrogateescape"))
 
 
 def _report(made: Made, wish: Wish) -> None:
@@ -159,7 +171,7 @@ def _report(made: Made, wish: Wish) -> None:
     else:
         print(f"Made {made.path}: {_total(made)}.")
         print("\n".join(_overview(made.files, f"src/{made.answers['package']}/")))
-        print(f"To make it again: {in_a_line(made.command)}")
+        print(f"To make it again: {made.command}")
         steps = message(made.answers, shlex.quote(str(made.path)), uv=environment.has_uv())
         print(f"\n{steps}", end="")
     if made.note:
