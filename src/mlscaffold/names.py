@@ -92,11 +92,11 @@ class _Known:
         question = self.theirs.get(name)
         if question is None:
             return frozenset({""})
-        if question.computed:
-            if not isinstance(question.default, str | bool):
+        if question.computed and question.type != "bool":
+            if not isinstance(question.default, str):
                 raise _UnknownError(f"{name} is a list")
-            return self._text(str(question.default), depth + 1)
-        if name in self.answers:
+            return self._text(question.default, depth + 1)
+        if name in self.answers and not question.computed:
             if name in TYPED:
                 return frozenset({str(self.answers[name])})
             question = self.ours[name]
