@@ -11,8 +11,18 @@ def _here() -> str:
         return ""
 
 
+def _open_streams() -> None:
+    """Put an empty file in the place of each stream that is closed, where Python has None."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            nothing = os.open(os.devnull, os.O_RDWR)
+            os.set_inheritable(nothing, True)  # by programs that are started, which expect one there, too
+            setattr(sys, name, os.fdopen(nothing, mode, encoding="utf-8"))
+
+
 def main() -> None:
     """Run the command line; Ctrl-C ends it quietly, too, before it is there."""
+    _open_streams()
     try:
         from mlscaffold.cli import main as run
 

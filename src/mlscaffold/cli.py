@@ -15,6 +15,7 @@ from mlscaffold.errors import STOPPED, MlscaffoldError, UsageError, masked
 from mlscaffold.flags import with_flags
 from mlscaffold.screen import in_a_line, protect, shown
 from mlscaffold.source import template_root
+from mlscaffold.terminal import expand
 
 EXAMPLES = """\b
 Examples:
@@ -120,8 +121,8 @@ def new(
     from mlscaffold.new import Wish, new
 
     wish = Wish(
-        dest=dest,
-        answers_file=answers,
+        dest=dest and expand(dest),
+        answers_file=answers and expand(answers),
         kit=kit,
         yes=yes,
         dry_run=dry_run,
@@ -209,7 +210,7 @@ def kit_new(folder: Annotated[Path, typer.Argument(help="Folder to make.")]) -> 
     """Start a kit."""
     from mlscaffold.kit_commands import start
 
-    start(folder)
+    start(expand(folder))
 
 
 def kit_check(
@@ -245,7 +246,7 @@ def kit_release(
     """Add the kit as it is to the releases that its package carries."""
     from mlscaffold.kit_commands import release
 
-    release(read(template_root()), folder, version)
+    release(read(template_root()), expand(folder), version)
 
 
 def doctor(as_json: Json = False) -> None:

@@ -168,7 +168,14 @@ def probe(path: Path) -> Python:
     environment = {**os.environ, "PYTHONSAFEPATH": "1"}
     command = [str(path), "-c", PROBE]
     done = subprocess.run(
-        command, cwd=path.parent, env=environment, capture_output=True, text=True, check=True, timeout=120
+        command,
+        cwd=path.parent,
+        env=environment,
+        capture_output=True,
+        text=True,
+        errors="backslashreplace",
+        check=True,
+        timeout=120,
     )
     found = json.loads(done.stdout.splitlines()[-1])
     versions = {_normalized(name): version for name, version in found["versions"].items()}

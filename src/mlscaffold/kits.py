@@ -34,6 +34,7 @@ from mlscaffold.screen import in_a_line
 from mlscaffold.snapshot import MOST_BYTES, MOST_FILES, snapshot
 from mlscaffold.source import BUNDLE, release_of, tree_hash
 from mlscaffold.templates import Templates
+from mlscaffold.terminal import expand
 
 FILE = "kit.yml"
 TEXTS = ("name", "description", "mlscaffold")
@@ -223,7 +224,7 @@ def find_kit(reference: str, catalogue: Catalogue, templates: Templates) -> Kit:
     if entry := known.get(reference):
         return installed_kit(entry, catalogue)
     refuse_unsafe_address(reference, "--kit")
-    folder = Path(reference).expanduser()
+    folder = expand(Path(reference))
     if folder.is_dir():
         place = folder.absolute()
         copy = _copied(place, Path(tempfile.mkdtemp(prefix="kit-", dir=templates.folder), "kit"))

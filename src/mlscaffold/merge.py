@@ -102,6 +102,12 @@ class Store:
         """A file of a tree; nothing, when there is none."""
         return self.output("cat-file", "blob", f"{tree}:{path}")
 
+    def changed(self, before: str, after: str, *paths: str) -> dict[str, str]:
+        """Files that differ between two trees, with git's letter for how: all, or those below `paths`."""
+        words = ["diff-tree", "-r", "-z", "--no-renames", "--name-status", before, after, "--", *paths]
+        found = self.git(*words).split("\0")
+        return dict(zip(found[1::2], found[::2], strict=False))
+
     def entry(self, tree: str, path: str) -> str:
         """A file of a tree, as `edit` takes it; without such a file, what removes it."""
         return self.git("ls-tree", "-z", tree, "--", path).rstrip("\0") or self.no_entry(path)

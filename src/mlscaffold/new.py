@@ -213,7 +213,7 @@ def _overview(files: Iterable[str], package: str) -> list[str]:
     """Count files, a line for each folder at the top; the package is one of these."""
     notes = {
         "./": "README.md says how to use it",
-        package: "data.py, model.py and objective.py are yours to change",
+        package: "task/ is yours to change",
     }
     folders = Counter(
         package if name.startswith(package) else f"{name.partition('/')[0]}/" if "/" in name else "./"

@@ -1,7 +1,7 @@
 """Plan what a newer release or other answers do to a project, in git's objects: nothing is touched."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from mlscaffold.catalogue import Answer, Answers, Catalogue, plain, read
@@ -36,6 +36,15 @@ class Step:
 
 
 @dataclass(frozen=True)
+class Task:
+    """Files of the task folder that somebody edited: an update leaves them whole."""
+
+    kept: list[str]  # those of them that the template changed
+    base: str = ""  # trees: the template's files as they were,
+    theirs: str = ""  # and as they are now
+
+
+@dataclass(frozen=True)
 class Plan:
     """Everything that an update does, before it does it."""
 
@@ -46,6 +55,7 @@ class Plan:
     before: str  # as it is committed,
     merged: Merged  # and as it will be
     files: dict[str, str]  # what happens to each file that changes
+    task: Task = field(default_factory=lambda: Task([]))  # what stays as it is, as it is the user's
 
     @property
     def dropped(self) -> list[str]:
@@ -82,6 +92,7 @@ class Plan:
             "conflicts": sorted(self.conflicts),
             "dropped_edits": self.dropped,
             "kept_deleted": self.merged.kept_deleted,
+            "task_kept": self.task.kept,
             "layout_lost": self.merged.relaid,
             "packages": self.packages,
         }
@@ -102,7 +113,7 @@ def plan_update(folder: Path, to: str | None, templates: Templates) -> Plan:
                 f"{target} is older than {layer.commit}, which {layer.answers_file} names.",
                 "Updates go forward; to go back, use git.",
             )
-    return _plan(project, targets, {}, templates)
+    return _plan(project, targets, {}, templates, keep_task=True)
 
 
 def plan_change(folder: Path, words: list[str], templates: Templates) -> Plan:
@@ -172,7 +183,14 @@ def parse_change(catalogue: Catalogue, answers: Answers, word: str) -> tuple[str
     return question.name, question.check_type([value for value in present if value not in given])
 
 
-def _plan(project: Project, targets: Mapping[str, str], changes: Answers, templates: Templates) -> Plan:
+def _plan(
+    project: Project,
+    targets: Mapping[str, str],
+    changes: Answers,
+    templates: Templates,
+    *,
+    keep_task: bool = False,
+) -> Plan:
     locks = {name: answer for kit in _kits(project, targets, templates) for name, answer in kit.locks.items()}
     forced = {**locks, **changes}
     steps: list[Step] = []
@@ -194,9 +212,35 @@ def _plan(project: Project, targets: Mapping[str, str], changes: Answers, templa
     ours = store.subtree(project.prefix)
     # Answers files are the template's alone: what it writes there is right, whatever somebody changed.
     stored = [store.entry(ours, layer.answers_file) for layer in project.layers]
-    base = store.edit(store.tree_of(old), stored)
-    merged = store.merge(base, ours, store.tree_of(new), f"template {steps[0].commit}")
-    return Plan(project, store, tuple(steps), base, ours, merged, _changed_files(store, ours, merged.tree))
+    base, theirs = store.edit(store.tree_of(old), stored), store.tree_of(new)
+    task = Task(_edited_task(store, base, ours, theirs, project) if keep_task else [], base, theirs)
+    _refuse_another_task(steps[0], store, base, ours, project)
+    taken = store.edit(theirs, [store.entry(base, path) for path in task.kept])
+    merged = store.merge(base, ours, taken, f"template {steps[0].commit}")
+    return Plan(
+        project, store, tuple(steps), base, ours, merged, _changed_files(store, ours, merged.tree), task
+    )
+
+
+def _task_folder(project: Project) -> str:
+    return f"src/{project.layers[0].answers.get('package')}/task/"
+
+
+def _edited_task(store: Store, base: str, ours: str, theirs: str, project: Project) -> list[str]:
+    """Files of the task folder that somebody edited and that the template changed, too."""
+    folder = _task_folder(project)
+    edited, changed = (store.changed(base, tree, folder) for tree in (ours, theirs))
+    return sorted(path for path, kind in edited.items() if kind in "MT" and path in changed)
+
+
+def _refuse_another_task(step: Step, store: Store, base: str, ours: str, project: Project) -> None:
+    """Another task would take the place of what is the user's."""
+    if "task" in step.changed and (edited := sorted(store.changed(base, ours, _task_folder(project)))):
+        old, new = step.changed["task"]
+        raise AnswerError(
+            f"task={plain(new)}: {', '.join(edited)} is yours by now, written for task={old}.",
+            "Make a new project for another task.",
+        )
 
 
 def _refuse_new_obeyed(
@@ -245,5 +289,4 @@ def _rendered(layer: Layer, commit: str, answers: Answers, templates: Templates)
 
 
 def _changed_files(store: Store, before: str, after: str) -> dict[str, str]:
-    words = store.git("diff-tree", "-r", "-z", "--no-renames", "--name-status", before, after).split("\0")
-    return {path: KINDS[kind] for kind, path in zip(words[::2], words[1::2], strict=False)}
+    return {path: KINDS[kind] for path, kind in store.changed(before, after).items()}

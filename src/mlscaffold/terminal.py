@@ -7,6 +7,7 @@ import sys
 import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from shutil import get_terminal_size
 from typing import Any
 
@@ -30,6 +31,11 @@ def fold(text: str, indent: str = "", first: str | None = None, *, width: int | 
     return textwrap.fill(text, most, initial_indent=begin, subsequent_indent=indent, break_on_hyphens=False)
 
 
+def expand(path: Path) -> Path:
+    """Put a home in the place of ~, which a shell leaves as it is after `--answers=`."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111 (pathlib's fails where there is no such home)
+
+
 def confirm(question: str, kept: str = "Nothing was changed.") -> None:
     """Ask a question whose answer is yes or no; raises `MlscaffoldError` for any answer but yes."""
     sys.stderr.flush()  # which may hold what the question is about
@@ -44,7 +50,7 @@ def confirm(question: str, kept: str = "Nothing was changed.") -> None:
 
 def run_to_the_end(command: Sequence[str], **options: Any) -> subprocess.CompletedProcess[str]:
     """Run a program, with the options of `subprocess.Popen`; Ctrl-C waits until it has ended, too."""
-    with subprocess.Popen(command, text=True, **options) as child:
+    with subprocess.Popen(command, text=True, errors="backslashreplace", **options) as child:
         try:
             out, err = child.communicate()
         except KeyboardInterrupt:

@@ -22,6 +22,7 @@ from mlscaffold.templates import Templates
 from mlscaffold.terminal import confirm, undisturbed
 
 PATCH = "dropped-edits.patch"
+TASK_PATCH = "task-changes.patch"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,14 +55,15 @@ def _carry_out(plan: Plan, how: How) -> bool:
         show(plan)
     if how.show_diff:
         print_diff(plan)
-    if how.dry_run or not plan.files:
+    if how.dry_run or not (plan.files or plan.task.kept):
         return True
     if not how.yes and not how.as_json and sys.stdin.isatty() and sys.stdout.isatty():
         confirm("Apply this?")
     with undisturbed():
         patch = apply(plan)
+        changes = _save_patch(plan, TASK_PATCH, plan.task.base, plan.task.theirs, plan.task.kept)
     if not how.as_json:
-        _tell(plan, patch)
+        _tell(plan, patch, changes)
     return not plan.conflicts
 
 
@@ -108,12 +110,14 @@ def show(plan: Plan) -> None:
     notes |= dict.fromkeys(plan.conflicts, "  conflict: you and the template changed the same lines")
     for path, kind in plan.files.items():
         print(f"  {kind:8} {line(path)}{notes.get(path, '')}")
+    for path in plan.task.kept:
+        print(f"  yours    {line(path)}  stays as it is; what the template changed goes to {TASK_PATCH}")
     for path in plan.merged.kept_deleted:
         print(f"  deleted  {line(path)}  you deleted it; it stays deleted, though the template changed it")
     for sign, packages in (plan.packages or {}).items():
         for package in packages:
             print(f"  {sign:8} {line(package)} in {PYPROJECT}")
-    if not plan.files:
+    if not plan.files and not plan.task.kept:
         print("Nothing to change.")
 
 
@@ -130,7 +134,7 @@ def apply(plan: Plan) -> Path | None:
     if lines:
         given = "".join(f"{line}\0" for line in lines)
         run_git(project.top, "update-index", "-z", "--index-info", given=given)
-    return _save_dropped(plan)
+    return _save_patch(plan, PATCH, plan.base, plan.before, plan.dropped)
 
 
 def _refuse_to_overwrite(plan: Plan) -> None:
@@ -143,28 +147,31 @@ def _refuse_to_overwrite(plan: Plan) -> None:
         )
 
 
-def _save_dropped(plan: Plan) -> Path | None:
-    """Write the edits that have no place any more as a patch to the files as the template had them.
+def _save_patch(plan: Plan, name: str, before: str, after: str, paths: list[str]) -> Path | None:
+    """Write what differs between two trees as a patch, if there are such paths, to a file that nobody has.
 
     Its paths begin at the top of the repository, as `git apply` takes them in every folder of it.
     """
-    if not plan.dropped:
+    if not paths:
         return None
     prefixes = (
         f"--{side}-prefix={letter}/{plan.project.prefix}" for side, letter in (("src", "a"), ("dst", "b"))
     )
-    words = ["diff", "--binary", "--full-index", "--no-renames", *prefixes, plan.base, plan.before]
-    patch = plan.store.output(*words, "--", *plan.dropped).encode(errors="surrogateescape")
+    words = ["diff", "--binary", "--full-index", "--no-renames", *prefixes, before, after]
+    patch = plan.store.output(*words, "--", *paths).encode(errors="surrogateescape")
     for number in count(1):
-        path = plan.project.folder / PATCH.replace(".", f"-{number}." if number > 1 else ".")
+        path = plan.project.folder / name.replace(".", f"-{number}." if number > 1 else ".")
         with suppress(FileExistsError), path.open("xb") as file:
             file.write(patch)
             return path
     return None
 
 
-def _tell(plan: Plan, patch: Path | None) -> None:
+def _tell(plan: Plan, patch: Path | None, changes: Path | None) -> None:
     """Say how to go on, in commands that can be pasted."""
+    if changes:
+        print(f"What the template changed in your task is in {changes.name}. To take it, where it fits:")
+        print(f"  git apply --3way {changes.name}")
     if patch:
         head = run_git(plan.project.top, "rev-parse", "--short", "HEAD")
         print(f"Your edits to files that are gone are in {patch.name}. To get such a file back as it was:")
