@@ -1,29 +1,51 @@
-"""What the model is trained to do, and how well it does it."""
+"""What the network is trained to do, and how well it does it."""
 
-from torch import Tensor
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-MONITOR = "val/accuracy"  # the score that best.pt, early stopping and a search go by; larger is better
+from ..interface import Batch, Directions
+from .settings import ObjectiveConfig
 
 
-def loss(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:
-    """Mean cross-entropy of logits [B, C] and labels [B], in float32 whatever the step computes in."""
-    return cross_entropy(logits.float(), labels, label_smoothing=label_smoothing)
+class Objective(nn.Module):
+    """Cross-entropy; accuracy and macro F1."""
 
+    directions: ClassVar[Directions] = {"accuracy": "max", "f1": "max", "loss": "min"}
 
-def scores(confusion: Tensor) -> dict[str, float]:
-    """Accuracy and macro F1 of a confusion matrix [C, C] of counts, true classes in rows.
+    def __init__(self, cfg: ObjectiveConfig, about: dict[str, Any]) -> None:
+        super().__init__()
+        self.monitor, self.label_smoothing, self.num_classes = cfg.monitor, cfg.label_smoothing, len(about["classes"])
 
-    Both frameworks count alike, so their scores are equal. A class that was neither present nor predicted
-    has no F1 and is left out of the mean, as in torchmetrics' `MulticlassF1Score`.
-    """
-    counts = confusion.double().cpu()
-    hits, total = counts.diag(), counts.sum()
-    present = counts.sum(0) + counts.sum(1)
-    f1 = 2 * hits[present > 0] / present[present > 0]
-    return {"accuracy": (hits.sum() / total).item(), "f1": f1.mean().item()}
+    def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The loss summed over the batch, in float32, and the number of samples that it covers.
 
+        The training core divides by the count of the whole optimizer step, over all processes and accumulated
+        batches, so unequal batches weigh correctly. Do not average here.
+        """
+        logits = model(batch["image"]).float()
+        total = cross_entropy(logits, batch["label"], reduction="sum", label_smoothing=self.label_smoothing)
+        return total, torch.tensor(len(logits))
 
-def probabilities(logits: Tensor) -> Tensor:
-    """The probability of each class [B, C]."""
-    return logits.float().softmax(dim=1)
+    def measure(self, net: nn.Module, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+        """What `scores` needs, as float64 sums over the samples of a batch: they are added over batches and processes.
+
+        `loss` [], and `confusion` [C, C]: the number of samples by true class (rows) and predicted class.
+        """
+        logits = net(batch["image"]).float()
+        cells = batch["label"] * self.num_classes + logits.argmax(dim=1)
+        counts = torch.bincount(cells, minlength=self.num_classes**2).view(self.num_classes, -1)
+        return {"loss": cross_entropy(logits, batch["label"], reduction="sum").double(), "confusion": counts.double()}
+
+    def scores(self, sums: dict[str, Tensor]) -> dict[str, float]:
+        """Mean loss, accuracy and macro F1.
+
+        A class that was neither present nor predicted has no F1 and is left out of the mean, as in torchmetrics'
+        `MulticlassF1Score`.
+        """
+        counts = sums["confusion"]
+        hits, total, present = counts.diag(), counts.sum(), counts.sum(0) + counts.sum(1)
+        f1 = (2 * hits[present > 0] / present[present > 0]).mean()
+        return {"loss": (sums["loss"] / total).item(), "accuracy": (hits.sum() / total).item(), "f1": f1.item()}

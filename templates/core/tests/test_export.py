@@ -1,0 +1,113 @@
+import json
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+
+from my_project import export as command
+from my_project.errors import UserError
+from my_project.serving import FILES, exported
+from my_project.serving.exported import load_exported, load_model
+from my_project.task import inputs
+from my_project.task.data import open_data
+
+
+@pytest.fixture(scope="module")
+def run(trained):
+    """The folder of a run that was exported in every format."""
+    exported.export(trained.out_dir, trained, list(FILES))
+    return trained.out_dir
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_an_exported_model_answers_as_the_plain_one(run, trained, name):
+    test = open_data(trained.data).test
+    plain, model = load_model(run, "plain"), load_exported(run, name)
+    assert (model.about, model.version) == (plain.about, plain.version)
+    for size in (1, 3, 100):
+        arrays = inputs.from_batch(test.batch([i % len(test) for i in range(size)], None))
+        assert inputs.differ(plain.run(arrays), model.run(arrays)).max() <= inputs.TOLERANCE
+
+
+def test_model_json_tells_what_the_files_are(run):
+    told = json.loads((run / "export/model.json").read_text())
+    model = load_model(run, "plain")
+    arrays = inputs.example(model.about, 5)
+    for described, found in ((told["inputs"], arrays), (told["outputs"], model.run(arrays))):
+        assert {one["name"]: one["dtype"] for one in described} == {name: str(found[name].dtype) for name in found}
+        assert all(one["shape"][0] == "batch" for one in described)
+    session = onnxruntime.InferenceSession(run / "export/model.onnx")
+    for described, tensors in ((told["inputs"], session.get_inputs()), (told["outputs"], session.get_outputs())):
+        assert [(one["name"], one["shape"]) for one in described] == [(one.name, one.shape) for one in tensors]
+    assert all(entry["max_abs_error"] <= inputs.TOLERANCE for entry in told["files"].values())
+
+
+def test_an_export_that_is_not_exact_fails_and_leaves_the_one_before(run, trained, monkeypatch):
+    before = (run / "export/model.json").read_bytes()
+    write = exported.write
+
+    def write_another(module, sample, path):
+        kept = {name: value.clone() for name, value in module.state_dict().items()}
+        with torch.no_grad():
+            for value in module.parameters():
+                value.add_(1)
+        write(module, sample, path)
+        module.load_state_dict(kept)
+
+    monkeypatch.setattr(exported, "write", write_another)
+    with pytest.raises(UserError, match=r"model\.pt2: it does not answer as the plain model. In a batch of \d+, .*"):
+        exported.export(run, trained, ["torch-export"])
+    assert (run / "export/model.json").read_bytes() == before
+
+
+def test_a_damaged_file_is_not_used(run):
+    path = run / "export/model.onnx"
+    content = path.read_bytes()
+    try:
+        path.write_bytes(content[:-100] + bytes(100))
+        with pytest.raises(UserError, match="not the file that"):
+            load_exported(run, "onnx")
+    finally:
+        path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"format": 0}, "another version of this project"),
+        ({"about": {}}, "cannot be used"),
+        ({"sample": {name: [[0.5]] for name in inputs.OUTPUTS}}, "other numbers here"),
+    ],
+)
+def test_a_description_that_does_not_fit_its_files_is_not_used(run, change, reason):
+    path = run / "export/model.json"
+    content = path.read_text()
+    try:
+        path.write_text(json.dumps(json.loads(content) | change))
+        with pytest.raises(UserError, match=reason):
+            load_exported(run, "onnx")
+    finally:
+        path.write_text(content)
+
+
+def test_a_format_that_is_missing_or_unknown_is_named(tmp_path):
+    with pytest.raises(UserError, match="Export it first"):
+        load_exported(tmp_path, "onnx")
+    with pytest.raises(UserError, match=r"format=onxx: give some of torch-export, onnx, torchscript"):
+        command.read_formats(["onnx,onxx"])
+
+
+def test_the_command_takes_formats_and_says_which_is_legacy(trained, command_line, capsys, caplog):
+    command_line("--run", trained.out_dir, "--format", "torchscript,onnx", "--format", "onnx")
+    command.main()
+    said = capsys.readouterr().out
+    assert [line.split(": ")[1].split(",")[0] for line in said.splitlines()] == ["torchscript", "onnx"]
+    assert "legacy" in caplog.text
+    exported.export(trained.out_dir, trained, list(FILES))
+
+
+def test_the_example_is_the_same_in_any_number(run):
+    about = load_model(run, "plain").about
+    few, many = inputs.example(about, 2), inputs.example(about, 9)
+    assert all(np.array_equal(few[name], many[name][:2], equal_nan=True) for name in inputs.INPUTS)

@@ -1,0 +1,182 @@
+"""What moves the weights: the optimizer, its learning rate, the gradient guard, and averages of the weights."""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.amp import GradScaler
+from torch.nn.utils import get_total_norm
+from torch.optim import AdamW, Optimizer
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from ..config import Config, OptimConfig
+from ..distributed import parallel
+from ..distributed.processes import add_up, rank
+from ..errors import LOG
+from ..runs.progress import Progress
+from .module import TrainingModule
+
+
+class Update:
+    """What moves some of the weights; a checkpoint holds its state."""
+
+    def __init__(self, module: TrainingModule, weights: list[nn.Parameter], cfg: Config, scaler: GradScaler) -> None:
+        self.optimizer = parallel.distribute_optimizer(build_optimizer(weights, cfg.optim))
+        self.guard = Guard(self.optimizer, cfg.optim.grad_clip, scaler, module.tally)
+        self.average = WeightAverage(self.optimizer, cfg.ema_decay)
+
+    @property
+    def rate(self) -> float:
+        """The learning rate of the next step."""
+        return float(self.optimizer.param_groups[0]["lr"])
+
+    def set_rate(self, progress: Progress) -> None:
+        set_rate(self.optimizer, progress)
+
+    def failed_step(self) -> int:
+        return self.guard.failed_step()
+
+    def has_begun(self, step: int) -> bool:
+        """Whether the weights may have been changed by this step."""
+        return step in self.guard.skipped
+
+    def swap(self) -> None:
+        """Exchange weights and their averages, before a validation and after it."""
+        self.average.swap()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"optimizer": self.optimizer.state_dict(), "reference": self.guard.reference}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.guard.reference = state["reference"]
+
+
+def trained_weights(module: TrainingModule) -> list[nn.Parameter]:
+    """All that is not frozen."""
+    return [weight for weight in module.parameters() if weight.requires_grad and weight is not module.tally]
+
+
+def build_optimizer(weights: list[nn.Parameter], cfg: OptimConfig) -> Optimizer:
+    """AdamW; biases and norms (one-dimensional parameters) are not decayed."""
+    matrices, others = ([w for w in weights if (w.ndim > 1) is large] for large in (True, False))
+    groups: list[dict[str, Any]] = [{"params": matrices}, {"params": others, "weight_decay": 0.0}]
+    optimizer = AdamW(groups, cfg.lr, weight_decay=cfg.weight_decay, fused=True)  # as `Guard` needs it
+    optimizer.register_load_state_dict_pre_hook(keep_settings)
+    return optimizer
+
+
+def keep_settings(optimizer: Optimizer, saved: dict[str, Any]) -> dict[str, Any]:
+    """Load what an optimizer has learnt, but not its settings; say so if the learning rate is another one."""
+    before, now = saved["param_groups"][0]["lr"], optimizer.param_groups[0]["lr"]
+    if rank() == 0 and not math.isclose(before, now):
+        LOG.warning("The learning rate is %.3g from here on, and was %.3g: settings have changed.", now, before)
+    pairs = zip(optimizer.param_groups, saved["param_groups"], strict=True)
+    return saved | {"param_groups": [own | {"params": group["params"]} for own, group in pairs]}
+
+
+def set_rate(optimizer: Optimizer, progress: Progress) -> None:
+    """Set the learning rate of the next step.
+
+    But for a plateau's, it is a function of the share of the goal that is done: any run can be extended.
+    """
+    cfg, total, beta = progress.cfg.optim, progress.total, 0.9
+    step = total - progress.goal + progress.steps
+    if cfg.schedule == "plateau":
+        rate = cfg.lr * progress.scale
+    elif cfg.schedule == "onecycle":  # as torch's `OneCycleLR` (Smith & Topin 2017, arXiv:1708.07120)
+        peak = 0.3 * (total + 1) - 1
+        low, rises = cfg.lr / 25, step <= peak
+        share = step / peak if rises else (step - peak) / (total - peak)
+        rate = anneal(low, cfg.lr, share) if rises else anneal(cfg.lr, low / 1e4, share)
+        beta = anneal(0.95, 0.85, share) if rises else anneal(0.85, 0.95, share)
+    elif step < cfg.warmup_steps:
+        rate = cfg.lr * ((step + 1) / cfg.warmup_steps)
+    else:  # half a cosine to zero (Loshchilov & Hutter 2017, arXiv:1608.03983)
+        rate = cfg.lr * anneal(1.0, 0.0, (step - cfg.warmup_steps) / max(1, total - cfg.warmup_steps))
+    for group in optimizer.param_groups:
+        group |= {"lr": rate, "betas": (beta, group["betas"][1])}
+
+
+def anneal(start: float, end: float, share: float) -> float:
+    return end + (start - end) / 2 * (1 + math.cos(math.pi * share))
+
+
+class Guard:
+    """Makes the gradient of a step: of the mean loss, clipped; a step whose gradient is not finite is skipped.
+
+    The mean is over all processes and batches of the step, so its divisor is known last. Until then backward runs on
+    `sum / reference`. The count comes with the gradients, as that of `tally` (see `TrainingModule`): their quotient is
+    the gradient of the mean, however both were added up, averaged or scaled. `reference` is near the count, so that
+    float16 does not overflow sooner than with the true divisor, and a power of two, so that it rounds nothing.
+
+    Divisor, clipping and skipping are left to the fused optimizer, on the device, so that no step waits for one. In
+    float16 a few skipped steps are normal: after each the scaler takes a smaller factor, until the gradients fit.
+    """
+
+    def __init__(self, optimizer: Optimizer, max_norm: float, scaler: GradScaler, tally: nn.Parameter) -> None:
+        self.optimizer, self.scaler, self.tally, self.max_norm = optimizer, scaler, tally, max_norm or math.inf
+        self.weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+        self.reference = 0.0  # of a batch in each process; the same in all processes and steps
+        self.first, self.skipped = 0, dict[int, Tensor]()  # step that failed; whether each after the last question did
+
+    def loss(self, total: Tensor, count: Tensor) -> Tensor:
+        """What backward runs on; it may be divided further, as by `optim.accumulate`."""
+        if not self.reference:  # waits for the device, once in a run
+            number = add_up(count.detach().double().cpu()).item()
+            self.reference = 2.0 ** math.ceil(math.log2(max(number, 1)))
+        return total / self.reference
+
+    def prepare(self, step: int) -> None:
+        """Make the gradients of a step ready for the optimizer, which comes next."""
+        self.scaler.unscale_(self.optimizer)
+        assert self.tally.grad is not None
+        count = (self.tally.grad / self.scaler.scale(torch.ones_like(self.tally))).squeeze()
+        self.tally.grad = None
+        factor = torch.where(count > 0, 1 / count, 0)  # a step that counts nothing has no gradient
+        norm = get_total_norm([weight.grad for weight in self.weights if weight.grad is not None])  # of all processes
+        norm = (norm.full_tensor() if hasattr(norm, "full_tensor") else norm) * factor
+        clip = (self.max_norm / (norm + 1e-6)).clamp(max=1.0)
+        fused: Any = self.optimizer
+        fused.grad_scale, fused.found_inf = 1 / (factor * clip), (~norm.isfinite()).float()
+        self.skipped[step] = fused.found_inf
+
+    def failed_step(self) -> int:
+        """The first step that was skipped and should not have been, or 0. This waits for the device."""
+        for step, skipped in self.skipped.items():
+            if skipped or self.scaler.is_enabled():
+                self.first = (self.first or step) if skipped else 0
+        self.skipped.clear()
+        return self.first if self.scaler.get_scale() <= 1 else 0
+
+
+class WeightAverage:
+    """The exponential moving average of weights (EMA), which takes their place in a validation.
+
+    It follows the optimizer, in one call a step that reads nothing from the device (torch's `AveragedModel` asks for
+    its counter in each), and is part of its state: what saves, loads or shards one does both. With a decay of 0 it
+    does nothing.
+    """
+
+    def __init__(self, optimizer: Optimizer, decay: float) -> None:
+        self.optimizer, self.blend = optimizer, get_ema_multi_avg_fn(decay)
+        self.weights = [w for group in optimizer.param_groups for w in group["params"]] if decay else []
+        if decay:
+            optimizer.register_step_post_hook(self.follow)
+
+    def follow(self, *step: Any) -> None:
+        """Move the averages towards what a step has made of the weights."""
+        states = [self.optimizer.state[weight] for weight in self.weights]
+        if "average" not in states[0]:
+            for state, weight in zip(states, self.weights, strict=True):
+                state["average"] = weight.detach().clone()
+        self.blend([state["average"] for state in states], self.weights, 0)
+
+    @torch.no_grad()
+    def swap(self) -> None:
+        """Exchange weights and averages, before a validation and after it; buffers stay the newest."""
+        for weight in self.weights:
+            average, held = self.optimizer.state[weight]["average"], weight.clone()
+            weight.copy_(average)
+            average.copy_(held)

@@ -1,0 +1,187 @@
+"""All that training changes, and what follows each of its steps: the same in both frameworks."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.amp import GradScaler
+from tqdm import tqdm
+
+from .. import seeding
+from ..config import Config
+from ..distributed import processes
+from ..errors import LOG, UserError, checked
+from ..interface import Data
+from ..runs import files, metrics
+from ..runs.best import Best
+from ..runs.progress import Progress
+from . import signals
+from .loading import to_device
+from .module import TrainingModule, check_scores
+from .optim import Update
+
+Report = Callable[[int, float], None] | None  # given (samples trained on, score) after each validation
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run is made of before its model is on its device."""
+
+    cfg: Config
+    data: Data
+    module: TrainingModule
+    progress: Progress
+    best: Best
+    scaler: GradScaler
+    stop: signals.Stop
+    sinks: list[metrics.Sink]
+    report: Report = None
+    saved: dict[str, Any] | None = None  # the checkpoint that it continues from
+
+
+class MeanLoss:
+    """The mean training loss of all processes since the last time; nothing waits for the device before it is read."""
+
+    def __init__(self) -> None:
+        self.sum, self.parts = torch.zeros(2, dtype=torch.float64), list[tuple[Tensor, Tensor]]()
+        self.kept = 0  # parts of steps that are complete
+
+    def read(self) -> list[float]:
+        """The sum and the count, of all processes."""
+        if self.parts:
+            totals, counts = (torch.stack(part).double().sum() for part in zip(*self.parts, strict=True))
+            self.sum += torch.stack([totals, counts.to(totals.device)]).cpu()
+            self.parts.clear()
+            self.kept = 0
+        return processes.add_up(self.sum.clone()).tolist()
+
+
+class State:
+    """A run as it trains: what moves the weights, and how far it has come. A checkpoint holds it."""
+
+    def __init__(self, run: Run, update: Update, losses: tuple[str, ...] = ("train/loss",)) -> None:
+        self.run, self.update, self.losses = run, update, {name: MeanLoss() for name in losses}
+        update.set_rate(run.progress)
+        if run.saved:
+            self.load(run.saved)
+        self.try_out()
+
+    @torch.no_grad()
+    def try_out(self) -> None:
+        """Measure two samples, so that a mistake in the task shows before an epoch is lost."""
+        module, source = self.run.module, self.run.data.val
+        batch = to_device(source.batch([0, len(source) - 1], None), module.device)
+        with torch.compiler.set_stance("force_eager"):
+            sums = module.eval()(batch, generator=seeding.generator(0))
+        check_scores(module, module.objective.scores({name: value.cpu() for name, value in sums.items()}))
+        module.train()
+
+    @property
+    def done(self) -> bool:
+        """Whether the goal is reached, or scores have not improved for too long."""
+        return self.run.progress.done or self.run.best.stopped
+
+    def begin(self, *part: int) -> None:
+        """Before a batch, or a part of its step: random numbers are a function of where the run is."""
+        at = self.run.progress
+        seeding.seed_step(at.cfg.seed, at.epoch, at.samples, processes.rank(), *part)
+
+    def count(self, total: Tensor, count: Tensor, name: str = "train/loss") -> None:
+        """Keep the loss of a batch until it is logged."""
+        self.losses[name].parts.append((total.detach(), count))
+
+    def advance(self) -> bool:
+        """After a batch: count it, and after an optimizer step log, save or end. Returns whether to validate now."""
+        at, cfg = self.run.progress, self.run.cfg
+        if not at.advance():
+            return False
+        for loss in self.losses.values():
+            loss.kept = len(loss.parts)
+        self.update.set_rate(at)
+        logs = at.steps % cfg.log_every == 0
+        if logs:
+            self.log()
+        if at.validates:
+            return True
+        failed = self.update.failed_step() if logs else 0
+        code = self.run.stop.asked()
+        if code or failed or at.saves:
+            self.save()
+        end(code, failed)
+        return False
+
+    def log(self) -> None:
+        sums = {name: loss.read() for name, loss in self.losses.items()}
+        self.losses = {name: MeanLoss() for name in sums}
+        values = {name: total / count if count else 0.0 for name, (total, count) in sums.items()}
+        metrics.send(self.run.sinks, self.run.progress.steps, values | {"lr": self.update.rate})
+
+    def validated(self, sums: dict[str, Tensor]) -> None:
+        """After a validation with the averages of the weights: score it, keep the best, save."""
+        run, at = self.run, self.run.progress
+        objective, sums = run.module.objective, {name: value.cpu() for name, value in sums.items()}
+        scores = objective.scores(sums)
+        check_scores(run.module, scores)
+        metrics.send(run.sinks, at.steps, {f"val/{name}": score for name, score in scores.items()})
+        if processes.rank() == 0:
+            tqdm.write(metrics.progress_line(at, scores))
+        run.best.offer(scores, run.module.net, sums)
+        self.update.swap()
+        at.judge(run.best.sign * scores[objective.monitor])
+        self.update.set_rate(at)
+        self.save()
+        if run.report:
+            run.report(at.seen, scores[objective.monitor])
+        end(run.stop.asked(wait=True), self.update.failed_step())
+
+    def salvage(self, error: BaseException) -> None:
+        """Save the state after the last step, if an error leaves it whole.
+
+        Of several processes others may be gone, without which it is not; nor is it in the middle of an update.
+        """
+        at = self.run.progress
+        if processes.world_size() > 1 or not isinstance(error, Exception) or isinstance(error, UserError):
+            return
+        if at.steps and not at.validates and not self.update.has_begun(at.steps + 1):
+            for loss in self.losses.values():
+                del loss.parts[loss.kept :]
+            self.save()
+
+    def save(self) -> None:
+        """Write a checkpoint: plain tensors and numbers, the same for both frameworks. All processes take part."""
+        run = self.run
+        content = {
+            "fingerprint": [run.data.train.fingerprint, len(run.data.train)],
+            "module": run.module.state_dict(),
+            "update": self.update.state_dict(),
+            "scaler": run.scaler.state_dict(),
+            "losses": {name: loss.read() for name, loss in self.losses.items()},
+            "progress": run.progress.state_dict(),
+            "best": run.best.state_dict(),
+        }
+        if processes.rank() == 0:
+            files.save_checkpoint(run.cfg.folder / "checkpoints" / f"step-{run.progress.steps:08d}.pt", content)
+
+    def load(self, saved: dict[str, Any]) -> None:
+        """Continue from a checkpoint; the weights are loaded already."""
+        with checked(f"resume={self.run.cfg.resume}"):
+            self.update.load_state_dict(saved.pop("update"))  # for which memory need not hold a second place
+            if saved["scaler"] and self.run.scaler.is_enabled():
+                self.run.scaler.load_state_dict(saved["scaler"])
+            if processes.rank() == 0:  # which has it for all
+                for name, loss in self.losses.items():
+                    loss.sum += torch.tensor(saved["losses"][name], dtype=torch.float64)
+
+
+def end(code: int, failed: int) -> None:
+    """End the run here if there is a reason to; the state is saved, or the first process is still at it."""
+    if code or failed:
+        processes.first(lambda: None)  # waits for it: a launcher ends all others with the first that leaves
+    if failed:
+        hint = "--resume auto continues after it; if that happens again, lower --optim.lr or look for bad samples"
+        raise UserError(f"step {failed}: its gradient was not finite, so it was left out. {hint}.")
+    if code:
+        LOG.warning("A signal ends this run. Continue it with --resume auto.")
+        raise SystemExit(code)

@@ -1,0 +1,27 @@
+"""A process group whose other members are made up, for `check_world`."""
+
+import os
+from typing import Any
+from unittest.mock import patch
+
+import torch.distributed as dist
+from ignite import distributed as idist
+from torch.distributed.algorithms.ddp_comm_hooks.debugging_hooks import noop_hook
+from torch.nn.modules.module import register_module_forward_pre_hook
+
+
+def pretend_group(size: int) -> None:
+    """Be the first of so many processes without the others."""
+    dist.init_process_group("fake", rank=0, world_size=size)
+    new_group = dist.new_group
+    # Ignite asks for gloo, which would wait, and takes Slurm's word for torchrun's.
+    with patch.object(dist, "new_group", lambda **_: new_group()), patch.dict(os.environ):
+        os.environ.pop("SLURM_JOB_ID", None)
+        idist.sync()
+
+    def keep_gradients(module: Any, inputs: Any) -> None:
+        if hasattr(module, "register_comm_hook"):  # it adds up gradients itself
+            module.register_comm_hook(None, noop_hook)  # the fake group returns no sum
+            hook.remove()
+
+    hook = register_module_forward_pre_hook(keep_gradients)

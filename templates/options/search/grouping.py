@@ -1,0 +1,19 @@
+"""How loggers show that the runs of a search belong together."""
+
+from ..config import Config
+
+
+def group_runs(study: Config) -> dict[str, str]:
+    """The environment of workers whose runs belong to the study in `out_dir`."""
+    environment: dict[str, str] = {}
+    #: if "mlflow" in loggers
+    from ..training import mlflow_run
+
+    client, run_id = mlflow_run.open_run(study)
+    environment |= {"MLFLOW_TRACKING_URI": client.tracking_uri, "MLFLOW_PARENT_RUN_ID": run_id}
+    client.set_terminated(run_id)
+    #: endif
+    #: if "wandb" in loggers
+    environment["WANDB_RUN_GROUP"] = study.folder.name
+    #: endif
+    return environment

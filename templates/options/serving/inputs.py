@@ -1,0 +1,147 @@
+"""What is asked and answered over HTTP; what an input is, and how it is decoded, is the task's."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi.responses import HTMLResponse, JSONResponse
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from starlette.requests import ClientDisconnect
+
+from ..task import requests
+from ..task.inputs import INPUTS, Arrays, example
+from . import monitoring
+from .exported import Model, describe
+from .settings import Settings
+
+CLOSE = {"connection": "close"}  # what is left of a body is not worth reading
+LATER = {"retry-after": "1"}  # seconds
+POLICY = {"content-security-policy": "default-src 'self' 'unsafe-inline'; frame-ancestors 'none'"}
+POOL = ThreadPoolExecutor(2, "inputs")  # decodes files and texts beside the event loop and the model
+
+Answer = Callable[[Model, list[Arrays]], Awaitable[Any]]
+
+
+def build_request(about: dict[str, Any], most: int) -> type[BaseModel]:
+    """The type of a request's body."""
+    one: Any = requests.build_input(about)
+    inputs = Annotated[list[one], Field(min_length=1, max_length=most, fail_fast=True)]
+    return create_model("Inputs", __doc__="One input or several.", __config__=ConfigDict(extra="forbid"), inputs=inputs)
+
+
+class Reader:
+    """Reads requests to the model that answers now; raises `HTTPException` for what is none."""
+
+    def __init__(self, model: Callable[[], Model], settings: Settings) -> None:
+        self.model, self.settings, self.most = model, settings, settings.max_batch
+        self.type: Any = build_request(model().about, self.most)
+        own, each = {b"{": 1, b":": 1, b"[": 1, b",": self.most - 1}, requests.count_signs(model().about)
+        self.signs = {sign: number + self.most * each.get(sign, 0) for sign, number in own.items()}
+        self.waiting = self.held = 0  # requests with inputs, bytes of bodies
+        monitoring.watch_queue(lambda: self.waiting)
+
+    @asynccontextmanager
+    async def samples(self, request: Request) -> AsyncIterator[tuple[Model, list[Arrays]]]:
+        """The samples of a request, which counts as long as they are worked with, and the model they are for."""
+        body, largest = bytearray(), int(self.settings.max_body_mb * 2**20)
+        try:
+            async with asyncio.timeout(self.settings.deadline_s):
+                async for part in request.stream():  # may be longer than was announced, or not announced at all
+                    body += part
+                    self.held += len(part)
+                    if len(body) > largest:
+                        raise HTTPException(413, f"a body has {largest} bytes at most", CLOSE)
+                    if self.held > 32 * largest:  # of all requests together
+                        raise HTTPException(429, "too much is being sent", LATER | CLOSE)
+            if self.waiting >= self.settings.max_queue:
+                raise HTTPException(429, "too many requests are waiting", LATER)
+            self.waiting += 1
+            try:
+                model = self.model()
+                yield model, await self.read(request, bytes(body), model.about)
+            finally:
+                self.waiting -= 1
+        except (TimeoutError, ClientDisconnect) as error:
+            raise HTTPException(504 if isinstance(error, TimeoutError) else 400, "it took too long", CLOSE) from None
+        finally:
+            self.held -= len(body)
+
+    async def read(self, request: Request, body: bytes, about: dict[str, Any]) -> list[Arrays]:
+        if request.headers.get("content-type", "").startswith("multipart/form-data"):
+            message = {"type": "http.request", "body": body}
+            async with Request(request.scope, lambda: asyncio.sleep(0, message)).form(max_files=self.most) as form:
+                files = [await part.read() for _, part in form.multi_items() if not isinstance(part, str)]
+            inputs: list[Any] = files or [b""]  # which is no input
+        else:
+            inputs = self.parse(body)
+        if not any(isinstance(value, str | bytes) for value in inputs):  # which may take long to decode
+            return self.decode(inputs, about)
+        async with asyncio.timeout(self.settings.deadline_s):
+            return await asyncio.get_running_loop().run_in_executor(POOL, self.decode, inputs, about)
+
+    def parse(self, body: bytes) -> list[Any]:
+        """The inputs in a body of JSON, of the right types and sizes."""
+        # A parser makes an object of each value before it looks at types; one of these signs begins or ends each.
+        if any(body.count(sign) > most for sign, most in self.signs.items()):
+            raise HTTPException(422, f"inputs: more than {self.most}, or they hold more than they may")
+        try:
+            return list(self.type.model_validate_json(body).inputs)
+        except ValidationError as error:  # is explained without a word of what was sent
+            one = max(error.errors(include_url=False, include_input=False), key=lambda each: len(each["loc"]))
+            raise HTTPException(422, f"inputs{[i for i in one['loc'] if type(i) is int] or ''}: {one['msg']}") from None
+
+    def decode(self, inputs: list[Any], about: dict[str, Any]) -> list[Arrays]:
+        """The samples that the inputs stand for."""
+        samples, left = list[Arrays](), int(self.settings.max_decoded_mb * 2**20)
+        for i, value in enumerate(inputs):
+            try:
+                sample, size = requests.decode(value, about, left)
+            except Exception:  # what comes from outside can fail in any way
+                raise HTTPException(422, f"inputs[{i}]: it cannot be decoded in {left // 2**20} MB") from None
+            samples.append(sample)
+            left -= size
+        return samples
+
+
+def mount(app: FastAPI, reader: Reader, answer: Answer, state: Callable[[], str]) -> None:
+    """Add all addresses: `answer` predicts, `state` is ready, or why it is not."""
+
+    async def predict(request: Request) -> JSONResponse:
+        """Predict for one input or several; answers keep their order."""
+        async with reader.samples(request) as (model, samples):
+            answers = {"predictions": await answer(model, samples)}
+        try:  # A client's next request goes to another server while this one drains.
+            return JSONResponse(answers, headers=None if state() == "ready" else CLOSE)
+        except ValueError:  # JSON has neither infinities nor NaN
+            raise HTTPException(422, "inputs: the model has no number to answer them with") from None
+
+    body = {"requestBody": {"content": {"application/json": {"schema": reader.type.model_json_schema()}}}}
+    app.add_route("/predict", predict, methods=["POST"])  # FastAPI has no arguments to find for it
+    app.post("/predict", response_model=dict[str, list[requests.Prediction]], openapi_extra=body)(predict)
+    app.router.redirect_slashes = False  # to an address without what a proxy strips
+    page: Any = HTMLResponse(Path(__file__).with_name("page.html").read_text(), headers=POLICY)
+    app.add_route("/", page)
+    app.add_route("/docs", page)
+
+    @app.get("/livez")
+    async def livez() -> dict[str, str]:
+        """Whether the process answers at all."""
+        return {"status": "alive"}
+
+    @app.get("/readyz")
+    @app.get("/health")
+    async def readyz(response: Response) -> dict[str, str]:
+        """Whether to send requests here: 503 unless it is ready."""
+        response.status_code = 200 if state() == "ready" else 503
+        return {"status": state()}
+
+    @app.get("/model")
+    async def about() -> dict[str, Any]:
+        """Which model answers, and what it takes."""
+        model, given = reader.model(), {"backend": reader.settings.backend, "max_batch": reader.most}
+        asked = describe(example(model.about, 1), INPUTS)
+        return {"version": model.version, "about": model.about, "inputs": asked, **given}

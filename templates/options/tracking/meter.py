@@ -1,0 +1,39 @@
+"""How fast training is and what memory it takes, for what shows such values while a run lasts."""
+
+import math
+import sys
+from collections.abc import Mapping
+from time import perf_counter
+
+import torch
+
+from ..runs.metrics import Sink, send
+from ..runs.progress import Progress
+
+if sys.platform != "win32":
+    import resource
+
+
+class Meter:
+    """Sends speed and memory to other sinks, each time the training loss is logged; validations do not count."""
+
+    def __init__(self, sinks: list[Sink], progress: Progress) -> None:
+        self.sinks, self.progress = sinks, progress
+        self.step, self.trained, self.since = progress.steps, progress.trained, perf_counter()
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
+        if "train/loss" in metrics and step > self.step:
+            seconds, samples = perf_counter() - self.since, self.progress.trained - self.trained
+            values = {"train/samples_per_second": samples / seconds, "train/step_time": seconds / (step - self.step)}
+            send(self.sinks, step, values | {"memory/peak_mb": peak_memory_mb()})
+        self.step, self.trained, self.since = step, self.progress.trained, perf_counter()
+
+
+def peak_memory_mb() -> float:
+    """The most memory this process has held at a time: on the GPU, or where it uses none, all in all."""
+    if torch.cuda.is_initialized():
+        return torch.cuda.max_memory_allocated() / 2**20
+    if sys.platform == "win32":
+        return math.nan
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2 ** (20 if sys.platform == "darwin" else 10)

@@ -1,1 +1,0 @@
-"""The service: what it accepts, how it answers, and what it tells about itself."""
