@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import pytest
 
@@ -21,7 +21,7 @@ pytest_plugins = ["tests.support.releases", "tests.support.projects", "tests.sup
 RenderProject = Callable[..., Path]
 Say = Callable[[str], None]
 
-ROOMS = ["training", "search", "matrix", "serving", "template", "tool", "support"]
+ROOMS = ["training", "search", "matrix", "serving", "support", "template", "tool"]
 GRACE_S = 20  # from the timeout of a test until its process is ended
 SOAK_S = 24 * 3600  # of a test, where `make soak` switches timeouts off
 
@@ -56,10 +56,25 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(durations.Plugin(), "durations")
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Two more than cores: tests wait for a third of their time, for programs, services and timeouts."""
+    return (os.cpu_count() or 1) + 2
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
+    if config.getoption("dist") != "loadgroup":
+        return None
+    from tests.support.scheduling import Scheduling
+
+    return Scheduling(config, log)
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with what takes long; tests that share what is made once run in one process of pytest-xdist."""
-    items.sort(key=lambda item: ROOMS.index(item.path.parent.name))
+    items.sort(key=lambda item: (not item.get_closest_marker("long"), ROOMS.index(item.path.parent.name)))
     for item in items:
         if group := group_of(item):
             item.add_marker(pytest.mark.xdist_group(group))
@@ -68,10 +83,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def group_of(item: pytest.Item) -> str:
     """The module, if its fixtures are made once for it, or the part of it that `APART` tells apart."""
     found = item._fixtureinfo.name2fixturedefs  # type: ignore[attr-defined]
-    scopes = {name: each[-1].scope for name, each in found.items() if name != "tmp_path_factory"}
-    if "two_releases" in scopes:
-        return "releases"
-    if "module" not in scopes.values():
+    if all(each[-1].scope != "module" for each in found.values()):
         return ""
     module = item.getparent(pytest.Module)
     assert module

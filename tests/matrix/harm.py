@@ -8,25 +8,29 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import yaml
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from tests.matrix.inside import RUN, remember_pictures, run_verb
+from tests.matrix.inside import RUN, run_command, slow_down_disk
 
 NOT_FINITE = "error: step 1: its gradient was not finite"
+NO_MEMORY = "error: memory ran out (no room). Lower data.batch_size"
 UNTIL = 4  # steps that such a run has; an epoch has two
-TOO_MANY = 250  # samples for the memory that there is; half of a batch fits
+
+
+def is_trained(module: nn.Module) -> bool:
+    """Whether it is the network with its objective, in a step; sharded, its class has a longer name."""
+    return type(module).__name__.endswith("TrainingModule") and module.training
 
 
 def poison_gradient() -> None:
-    """In the first step the network answers NaN."""
+    """In the first step the loss is NaN."""
     steps = itertools.count()
 
-    def answer(module: nn.Module, _: object, output: Tensor) -> Tensor | None:
-        first = isinstance(module, nn.Linear) and module.training and next(steps) == 0
-        return output * torch.nan if first else None
+    def answer(module: nn.Module, _: object, output: tuple[Tensor, Tensor]) -> object:
+        first = is_trained(module) and next(steps) == 0
+        return (output[0] * torch.nan, output[1]) if first else None
 
     register_module_forward_hook(answer)  # type: ignore[arg-type]
 
@@ -41,21 +45,20 @@ def send_signal() -> None:
 
 def fail() -> None:
     """In the last step."""
-    steps = itertools.count(1)
-
-    def compute(module: nn.Module, _: object) -> None:
-        if isinstance(module, nn.Linear) and module.training and next(steps) == UNTIL:
-            raise ValueError("broken")
-
-    register_module_forward_pre_hook(compute)
+    raise_in_last_step(ValueError("broken"))
 
 
 def run_out_of_memory() -> None:
-    """Whenever the network is trained with a whole batch."""
+    """In the last step."""
+    raise_in_last_step(torch.OutOfMemoryError("no room"))
 
-    def compute(module: nn.Module, inputs: tuple[Tensor]) -> None:
-        if isinstance(module, nn.Linear) and module.training and len(inputs[0]) > TOO_MANY:
-            raise torch.OutOfMemoryError("out of memory")
+
+def raise_in_last_step(error: Exception) -> None:
+    steps = itertools.count(1)
+
+    def compute(module: nn.Module, _: object) -> None:
+        if is_trained(module) and next(steps) == UNTIL:
+            raise error
 
     register_module_forward_pre_hook(compute)
 
@@ -67,31 +70,26 @@ class Harm:
     cause: Callable[[], None]
     end: str  # the exit code, or how the message begins
     steps: tuple[int, ...]  # that the newest checkpoint may be of
-    micro_batches: int = 1
 
-    def wrong_end(self, arguments: list[str], pictures: Path) -> str:
+    def wrong_end(self, arguments: list[str], slow_disk_s: float) -> str:
         """Train, come to harm, and say how the run did not end as it should."""
-        remember_pictures(pictures)
+        if os.environ.get("RANK") == "0":
+            slow_down_disk(slow_disk_s)
         if int(os.environ.get("RANK", "0")) == int(os.environ.get("WORLD_SIZE", "1")) - 1:
             self.cause()
         if not (end := end_of_run(arguments)).startswith(self.end):
             return f"it ended with {end!r}, not with {self.end!r}"
-        newest = max((Path(RUN) / "checkpoints").glob("step-*.pt"))
+        newest = max((Path(RUN) / "checkpoints").glob("step-*.pt"), default=Path("step-0"))
         if (step := int(newest.stem.removeprefix("step-"))) not in self.steps:
             return f"the newest checkpoint is that of step {step}, not {self.steps}"
-        if lost := not_finite(torch.load(newest, weights_only=True)):
-            return f"not finite in {newest.name}: {lost}"
-        settings = yaml.safe_load((Path(RUN) / "config.yaml").read_text())
-        parts = settings["micro_batches"]
-        return (
-            "" if parts == self.micro_batches else f"it had {parts} micro-batches, not {self.micro_batches}"
-        )
+        lost = not_finite(torch.load(newest, weights_only=True))
+        return f"not finite in {newest.name}: {lost}" if lost else ""
 
 
 def end_of_run(arguments: list[str]) -> str:
     """The exit code of a run, or the message that it ends with."""
     try:
-        run_verb("train", arguments)
+        run_command("train", arguments)
     except (SystemExit, ValueError) as end:
         return str(end)
     return "0"
@@ -115,5 +113,5 @@ def harms(strategy: str, precision: str) -> dict[str, Harm]:
     }
     if strategy == "single":  # of several processes the others may be gone, so all of them end
         found["error"] = Harm(fail, "broken", (UNTIL - 1,))
-        found["memory"] = Harm(run_out_of_memory, "0", (UNTIL,), micro_batches=2)
+        found["memory"] = Harm(run_out_of_memory, NO_MEMORY, (UNTIL - 1,))
     return found

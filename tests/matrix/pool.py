@@ -49,14 +49,9 @@ class Pool:
     device: str = "cpu"
     free: asyncio.Semaphore = field(init=False)
 
-    @property
-    def pictures(self) -> Path:
-        """Where forks keep what they have drawn."""
-        return self.folder / "pictures"
-
     def __post_init__(self) -> None:
         self.free = asyncio.Semaphore(self.slots)
-        self.pictures.mkdir(parents=True, exist_ok=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
         self.numbers = itertools.count()
         self.environment = {name: v for name, v in os.environ.items() if not name.startswith(FOREIGN)}
         self.environment |= {"OMP_NUM_THREADS": "1", "TERM": "dumb", "COLUMNS": "110"}

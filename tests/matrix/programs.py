@@ -1,4 +1,4 @@
-"""What a verb of a generated project is made of, and running each such program once, whoever has it."""
+"""What a command of a generated project is made of, and running each such program once, whoever has it."""
 
 import ast
 import asyncio

@@ -1,4 +1,4 @@
-"""Stage 3: each distinct program of each project is run through its public verbs."""
+"""Stage 3: each distinct program of each project is run through its public commands."""
 
 import asyncio
 import shutil
@@ -14,13 +14,18 @@ from tests.matrix.pool import Pool, RunError
 from tests.matrix.programs import Programs, closure, key_of, path_of
 from tests.support.projects import CATALOGUE, Files, Rendered, write
 
-STOPPED_AFTER, ENDS_WITH = 2, 3  # optimizer steps; an epoch has two
-SAMPLES = 500  # a step, of all processes
+STOPPED_AFTER, ENDS_WITH = 4, 6  # optimizer steps; an epoch has three, the last of one batch instead of two
+SAMPLES = {"image-classification": 250, "tabular": 80}  # a batch of all processes: a fifth of an epoch
 DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 Result = TypeVar("Result")
 RUN = inside.RUN
-OF_TRAINING = ("precision", "data.batch_size")  # settings that no verb after it computes with
+OF_TRAINING = ("precision", "data.batch_size")  # settings that no command after it computes with
+OF_RUN = ("config.yaml", "best.json", "best.pt", "objective.pt", "assets")  # what commands after it read
 FIRST, PRECISION = (str(CATALOGUE[name].values[0]) for name in ("framework", "precision"))
+# Harm is counted in steps, each of one batch; and a plain loop draws no numbers for dropout, but goes for the
+# other direction.
+HARMED = ("--log_every", "1", "--optim.accumulate", "1", "--validate_every", "0")
+PLAIN = ("--model.dropout", "0", "--objective.monitor", "loss", "--ema_decay", "0")
 
 
 class WrongError(Exception):
@@ -51,7 +56,7 @@ class Runner:
     models: dict[str, Trained] = field(default_factory=dict)  # one for each settings and shapes of weights
 
     async def train(self, project: Rendered) -> Trained:
-        """Two steps and a checkpoint, a resume, one more step: as one run of three steps."""
+        """Some steps and a checkpoint, a resume, some more steps: as one run of all these steps."""
         key = key_of(closure(project, "train"), "train")
         return await self.programs.once("train", key, lambda: self._train(project, key))
 
@@ -88,10 +93,9 @@ class Runner:
         folder, ranks = self.prepare(project, place)
         seen: list[inside.Observed] = await self.pool(
             inside.train,
-            [*arguments_of_run(ranks, steps), *more],
+            [*arguments_of_run(project, ranks, steps), *more],
             scale,
             self.slow_disk_s,
-            self.pool.pictures,
             forge,
             cwd=folder,
             path=folder / "src",
@@ -124,7 +128,8 @@ class Runner:
 
         async def run(name: str, harm: Harm) -> str:
             folder, ranks = self.prepare(plain, f"{key}-{name}")
-            call = (harm.wrong_end, arguments_of_run(ranks, UNTIL), self.pool.pictures)
+            arguments = [*arguments_of_run(plain, ranks, UNTIL, 2), *HARMED]
+            call = (harm.wrong_end, arguments, self.slow_disk_s)
             wrong = await self.pool(*call, cwd=folder, path=folder / "src", ranks=ranks)
             return "".join(f"{name}, process {rank}: {text}\n" for rank, text in enumerate(wrong) if text)
 
@@ -134,6 +139,18 @@ class Runner:
                 raise WrongError(wrong)
 
         await self.programs.once("harm", key, run_all)
+
+    async def numbers(self, project: Rendered) -> None:
+        """In float32 and without dropout several processes, too, train as a plain loop does."""
+        plain = project_of({**project.answers, "loggers": [], "precision": PRECISION}, self.root)
+        key = key_of(closure(plain, "train"), "numbers")
+
+        async def run() -> None:
+            await self.start(plain, key, ENDS_WITH, *PLAIN)
+            call = (inside.wrong_in_numbers, [*arguments_of_run(plain, 0, ENDS_WITH), *PLAIN], ENDS_WITH)
+            await self.expect_nothing_wrong(*call, cwd=self.folder / key)
+
+        await self.programs.once("numbers", key, run)
 
     async def whole(self, project: Rendered) -> tuple[dict[str, Any], inside.Leaves]:
         """The same run without loggers and without a stop: what it led to, and its last checkpoint."""
@@ -209,15 +226,14 @@ class Runner:
 
     async def tune(self, project: Rendered) -> None:
         """A search of two trials ends the second one early."""
-        files = closure(project, "tune") | closure(project, "worker")
+        files = closure(project, "tune") | closure(project, "search.worker")
 
         async def run() -> None:
             folder = write(project, self.folder / f"tune-{key_of(files)}")
             if "mlflow" in str(project.answers["loggers"]):
                 await self.prepare_mlflow(folder / inside.SEARCH)
             processes = 1 if project.answers["strategy"] == "single" else 2
-            search = (inside.wrong_in_search, processes, self.pool.pictures)
-            await self.expect_nothing_wrong(*search, cwd=folder)
+            await self.expect_nothing_wrong(inside.wrong_in_search, processes, cwd=folder)
 
         await self.programs.once("tune", key_of(files), run)
 
@@ -250,19 +266,22 @@ class Runner:
 
         async def prepared() -> Result:
             folder = write(project, self.folder / f"{stage}-{key}")
-            for name in ("config.yaml", "best.json", "best.pt"):
-                (folder / RUN).mkdir(parents=True, exist_ok=True)
-                shutil.copy(trained.run / name, folder / RUN / name)
+            for path in (path for name in OF_RUN if (path := trained.run / name).exists()):
+                copy = folder / RUN / path.name
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                (shutil.copytree if path.is_dir() else shutil.copy)(path, copy)
             return await run(folder)
 
         return await self.programs.once(stage, key, prepared)
 
 
-def arguments_of_run(ranks: int, steps: int) -> list[str]:
-    """Short steps of as many samples, however many processes share them."""
+def arguments_of_run(project: Rendered, ranks: int, steps: int, times: int = 1) -> list[str]:
+    """Short steps of as many samples, however many processes share them; none is logged at the stop."""
+    samples = times * SAMPLES[str(CATALOGUE.resolve(project.answers)["task"])]
     return [
-        *("--epochs", "3", "--max_steps", str(steps), "--log_every", "1", "--num_threads", "1"),
-        *("--model.width", "4", "--ema_decay", "0.5", "--data.batch_size", str(SAMPLES // (ranks or 1))),
+        *("--out_dir", RUN, "--epochs", "3", "--max_steps", str(steps), "--num_threads", "1"),
+        *("--log_every", "3", "--validate_every", "2", "--optim.accumulate", "2"),
+        *("--model.width", "4", "--ema_decay", "0.5", "--data.batch_size", str(samples // (ranks or 1))),
     ]
 
 
@@ -272,7 +291,7 @@ def expect_restored(project: Rendered, first: list[inside.Observed], then: list[
     began = frozenset[tuple[str, str]]().union(*(process.began_with for process in then))
     if lost := sorted(began - saved):
         raise WrongError(f"a resumed run begins with what its checkpoint does not hold: {lost}")
-    wanted = {"exp_avg", "exp_avg_sq", "lr", "head.weight"}
+    wanted = {"exp_avg", "exp_avg_sq", "average", "lr", "reference", "head.weight", "samples", "kept"}
     if project.answers["precision"] == "fp16":
         wanted |= {"scale"}
         if ("scale", repr(inside.OTHER_SCALE)) not in saved:
@@ -301,17 +320,18 @@ async def stages(runner: Runner, project: Rendered) -> list[tuple[str, str]]:
     except (RunError, WrongError) as error:
         return [("train", str(error))]
     steps: dict[str, Callable[[], Awaitable[object]]] = {
-        "train": lambda: runner.harm(project),
+        "train": lambda: runner.numbers(project),
+        "harm": lambda: runner.harm(project),
         "predict": lambda: runner.predict(project, trained),
         "export": lambda: runner.export(project, trained),
         "serve": lambda: runner.serve(project, trained),
         "tune": lambda: runner.tune(project),
-    }  # by the verb that a project has, or has not
+    }  # by the command that a project has, or has not
     failed = []
-    for verb, step in steps.items():
+    for command, step in steps.items():
         try:
-            if path_of(project, verb):
+            if command == "harm" or path_of(project, command):
                 await step()
         except (RunError, WrongError) as error:
-            failed.append((verb, str(error)))
+            failed.append((command, str(error)))
     return failed

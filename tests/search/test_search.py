@@ -11,7 +11,6 @@ from pathlib import Path
 
 import optuna
 import pytest
-from mlflow import MlflowClient
 from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock, JournalRedisBackend
@@ -34,18 +33,18 @@ SPY = """
 _run = run
 
 
-def run(cfg: Config, report: runs.Report = None) -> float:
+def run(cfg: Config, report: Callable[[int, float], None] | None = None) -> float:
     reports = []
 
-    def spy(epoch: int, score: float) -> None:
-        reports.append((epoch, score))
-        report(epoch, score)
+    def spy(samples: int, score: float) -> None:
+        reports.append((samples, score))
+        report(samples, score)
 
     try:
         return _run(cfg, spy)
     finally:
         seen = [str(cfg.out_dir), cfg.flat(), reports, type(sys.exception()).__name__]
-        with open(f"seen-{processes.rank()}.txt", "a") as file:
+        with open(f"seen-{os.environ['RANK']}.txt", "a") as file:
             print(seen, file=file)
 """
 
@@ -102,14 +101,16 @@ def trials(url: str, study: str = "search") -> list[FrozenTrial]:
     return optuna.load_study(study_name=study, storage=open_storage(url)).trials
 
 
-def running(url: str, study: str, at_least: int, search: Search, epochs: int = 0) -> FrozenTrial:
+def running(url: str, study: str, at_least: int, search: Search, validations: int = 0) -> FrozenTrial:
     """A trial that a worker is at, not one of the first, and has trained for so long."""
     deadline = time.monotonic() + 300
     while time.monotonic() < deadline:
         assert search.process.poll() is None, search.end()
         try:
             for trial in trials(url, study):
-                held = " " in trial.user_attrs.get("lease", "") and len(trial.intermediate_values) >= epochs
+                held = (
+                    " " in trial.user_attrs.get("lease", "") and len(trial.intermediate_values) >= validations
+                )
                 if trial.number >= at_least and trial.state is TrialState.RUNNING and held:
                     return trial
         except (KeyError, OSError, SQLAlchemyError, StorageInternalError):
@@ -192,7 +193,8 @@ def test_a_trial_of_two_processes_is_one_trial_and_is_pruned_in_both(
     project = new(tmp_path, framework, strategy=strategy)
     path = project.folder / "src/my_project/train.py"
     path.write_text(path.read_text().replace("\n\ndef main", f"{SPY}\n\ndef main"))
-    Search(project, *["--processes", "2", "--trials", "8", "--epochs", "2", "--pruner", "median"]).end()
+    flags = ["--processes", "2", "--trials", "8", "--epochs", "2", "--pruner", "median"]
+    said = Search(project, *flags, "--objective.monitor", "loss").end()
     found = trials(str(tmp_path / FILE))
     assert len(found) == 8
     assert {trial.state for trial in found} == {TrialState.COMPLETE, TrialState.PRUNED}
@@ -200,6 +202,13 @@ def test_a_trial_of_two_processes_is_one_trial_and_is_pruned_in_both(
     assert first == second
     assert first.count("\n") == 8
     assert first.count("TrialPruned") == sum(trial.state is TrialState.PRUNED for trial in found)
+    complete = [trial for trial in found if trial.state is TrialState.COMPLETE]
+    best = min(complete, key=lambda trial: trial.value or 0)  # a loss is to be low
+    assert f"best val/loss {best.value:.4f} (trial {best.number})" in said
+    halfway = {trial.number: next(iter(trial.intermediate_values.items())) for trial in found}
+    assert {step for step, _ in halfway.values()} == {1297}  # all samples once
+    early = [halfway[trial.number][1] for trial in found if trial not in complete]
+    assert min(early) > halfway[best.number][1]
 
 
 @pytest.mark.parametrize(
@@ -217,9 +226,9 @@ def test_a_search_that_was_interrupted_goes_on_with_the_trial_it_was_at(
     project, url = new(tmp_path, framework, strategy=strategy), str(tmp_path / FILE)
     flags = ["--trials", "3", "--epochs", "10", "--processes", "1" if strategy == "single" else "2"]
     search = Search(project, *flags)
-    running(url, "search", 1, search, epochs=1)
+    running(url, "search", 1, search, validations=1)
     search.process.send_signal(number)
-    assert "goes on" in search.end(code)
+    assert "continues" in search.end(code)
     [left] = [trial for trial in trials(url) if trial.state is TrialState.RUNNING]
     assert left.user_attrs["lease"] == ""
     Search(project, *flags).end()
@@ -232,8 +241,10 @@ def test_a_search_that_was_interrupted_goes_on_with_the_trial_it_was_at(
 
 def test_a_trial_without_enough_memory_has_failed_and_the_others_are_grouped(tmp_path: Path) -> None:
     project = new(tmp_path, "lightning", loggers=["mlflow", "wandb"])
-    edit(project, "search_space", "IntDistribution(8, 32, step=8)", "CategoricalDistribution((8, 10**6))")
-    edit(project, "search_space", "    IntDistribution,\n", "")
+    edit(
+        project, "task/search_space", "IntDistribution(8, 32, step=8)", "CategoricalDistribution((8, 10**6))"
+    )
+    edit(project, "task/search_space", "    IntDistribution,\n", "")
     said = Search(project, *["--trials", "4", "--sampler", "random", "--max_steps", "3"]).end()
     found = trials(str(tmp_path / FILE))
     for trial in found:
@@ -246,6 +257,8 @@ def test_a_trial_without_enough_memory_has_failed_and_the_others_are_grouped(tmp
 
 
 def check_groups(study: Path) -> None:
+    from mlflow import MlflowClient  # takes seconds, which collecting tests does not need
+
     client = MlflowClient(f"sqlite:///{study / 'mlflow.db'}")
     runs = client.search_runs([experiment.experiment_id for experiment in client.search_experiments()])
     [parent] = [run for run in runs if run.info.run_name == "search"]
@@ -254,6 +267,17 @@ def check_groups(study: Path) -> None:
     }
     assert children
     assert children == {path.parent.name for path in study.glob("trial-*/mlflow-run-id.txt")}
+
+
+@pytest.mark.cold
+def test_help_and_a_misspelt_setting_load_neither_torch_nor_optuna(tmp_path: Path) -> None:
+    project = new(tmp_path, "ignite")
+    for flag, says in (("--help", "--trials"), ("--trails", "Did you mean --trials?")):
+        done = project.start("-X", "importtime", "-m", "my_project.tune", flag)
+        assert says in f"{done.stdout}{done.stderr}"
+        loaded = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()}
+        assert "jsonargparse" in loaded
+        assert not loaded & {"torch", "optuna", "matplotlib", "pytorch_lightning", "ignite"}
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS if SOAK else ["ignite"])

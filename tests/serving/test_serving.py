@@ -25,26 +25,29 @@ from tests.support.services import Answer, Service, connect, free_port, serving
 SETTLED = {200, 413, 429, 504}  # what a service that has too much to do may answer
 TRAIN = """
 import sys
-from my_project import config, export, train
-sys.argv = "train --max_steps 20 --num_threads 1 --model.width 8 --precision fp32".split()
+from my_project import config, train
+from my_project.serving import exported
+options = "--out_dir runs/default --max_steps 20 --num_threads 1 --model.width 8 --precision fp32"
+sys.argv = ["train", *options.split()]
 cfg, _ = config.parse("train")
 train.run(cfg)
-export.export(cfg.out_dir, cfg, ["torch-export", "onnx", "torchscript"])
+exported.export(cfg.out_dir, cfg, ["torch-export", "onnx", "torchscript"])
 """
 ANSWERS = """
 import json, sys
 from pathlib import Path
 import numpy as np
-from my_project.config import DataConfig
-from my_project.data import load_images
-from my_project.export import load_exported, load_plain
+from my_project.serving.exported import load_exported, load_model
+from my_project.task import data, inputs
+from my_project.task.settings import DataConfig
 run = Path("runs/default")
-images = load_images(DataConfig()).test.tensors[0].numpy()
+test = data.open_data(DataConfig()).test
+images = inputs.from_batch(test.batch([*range(len(test))], None))["images"]
 noise = np.random.default_rng(1).integers(256, size=(1000 - len(images), *images.shape[1:]), dtype=np.uint8)
 images = np.concatenate([images, noise])
 models = {name: load_exported(run, name) for name in ("torch-export", "onnx", "torchscript")}
-models["plain"] = load_plain(run)
-answers = {name: model.run(images).tolist() for name, model in models.items()}
+models["plain"] = load_model(run, "plain")
+answers = {name: model.run({"images": images})["probabilities"].tolist() for name, model in models.items()}
 json.dump({"images": images.tolist(), "answers": answers}, open("answers.json", "w"))
 """
 
@@ -246,7 +249,7 @@ def test_litserve_turns_away_what_is_too_much_or_too_late_and_ends_when_told(
     slow = Project(tmp_path / "slow", "my_project")
     shutil.copytree(project(FRAMEWORKS[0], "litserve").folder, slow.folder)
     service = slow.folder / "src/my_project/serving/service.py"
-    call = "        return self.model.run(images)\n"
+    call = "        return self.model.run(arrays)\n"
     assert call in service.read_text()
     service.write_text(service.read_text().replace(call, f"        __import__('time').sleep(0.05)\n{call}"))
     content = body(np.zeros((1, 1, 8, 8), int).tolist())
@@ -274,7 +277,7 @@ def with_bias(project: Project, label: int, name: str) -> Path:
     script = f"""
 import json, shutil, torch
 from pathlib import Path
-from my_project import config, export
+from my_project import export
 run = Path("runs/{name}")
 shutil.copytree("runs/default", run)
 weights = torch.load(run / "best.pt", weights_only=True)
@@ -422,3 +425,38 @@ def test_a_service_for_others_without_a_key_says_so_and_an_empty_key_is_an_error
     for options, settings in [*empty, (("--api_key_file", tmp_path / "key"), {})]:
         done = fast.start(*command, *options, **settings)
         assert (done.returncode, "there is no key in it" in done.stderr) == (1, True)
+
+
+@pytest.mark.parametrize("service", ["fastapi", "litserve"])
+def test_probes_by_head_and_proxies_that_keep_connections_get_on_with_it(
+    project: GetProject, service: str
+) -> None:
+    ours = project(FRAMEWORKS[0], service)
+
+    async def scenario(port: int) -> None:
+        connection = await connect(port)
+        for path in ("/livez", "/readyz", "/health", "/model", "/metrics", "/openapi.json", "/", "/docs"):
+            asked = await connection.ask(path)
+            connection.writer.write(f"HEAD {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            head = await connection.reader.readuntil(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 200"), (path, head)
+            if path != "/metrics":  # which counts these, too
+                assert f"\r\ncontent-length: {len(asked.body)}\r\n".encode() in head, path
+        connection.writer.write(b"HEAD /predict HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert (await connection.reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 405")
+        for path in ("/livez/", "/predict/", "/digits/livez/", "/model/"):
+            answer = await connection.ask(path)
+            assert (answer.status, "location" in answer.headers) == (404, False), path
+        await asyncio.sleep(6)  # more than the 5 s after which uvicorn would close
+        assert (await connection.ask("/livez")).status == 200
+
+    with serving(ours, run_of(ours), "--root_path", "/digits") as live:
+        asyncio.run(scenario(live.port))
+
+    async def wait_for_the_end(port: int) -> None:
+        connection = await connect(port)
+        assert (await connection.ask("/livez")).status == 200
+        assert await asyncio.wait_for(connection.reader.read(), 30) == b""
+
+    with serving(ours, run_of(ours), "--keep_alive_s", 1) as live:
+        asyncio.run(wait_for_the_end(live.port))

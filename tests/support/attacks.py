@@ -36,11 +36,13 @@ ROOM = 384  # descriptors of an attacked service
 MB = 2**20
 TRAIN = """
 import sys
-from my_project import config, export, train
-sys.argv = "train --max_steps 5 --num_threads 1 --model.width 8 --precision fp32".split()
+from my_project import config, train
+from my_project.serving import exported
+options = "--out_dir runs/default --max_steps 5 --num_threads 1 --model.width 8 --precision fp32"
+sys.argv = ["train", *options.split()]
 cfg, _ = config.parse("train")
 train.run(cfg)
-export.export(cfg.out_dir, cfg, ["onnx"])
+exported.export(cfg.out_dir, cfg, ["onnx"])
 """
 
 Attack = Callable[[int], None]  # on a port

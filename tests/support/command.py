@@ -34,15 +34,16 @@ def mlscaffold(
     without: str = "-",
     env: Settings | None = None,
     patience_s: float = 120,
+    python: Path = Path(COMMAND[0]),
     **settings: str,
 ) -> Ran:
     """Run `mlscaffold` without a terminal; `env` and `settings` are environment variables on top of ours.
 
-    Those of ours that begin with `without` are left out.
+    Those of ours that begin with `without` are left out. With `forks.python()` what it trains are forks.
     """
     ours = {name: value for name, value in clean_settings().items() if not name.startswith(without)}
     done = subprocess.run(
-        [*COMMAND, *arguments],
+        [python, *COMMAND[1:], *arguments],
         cwd=cwd,
         env={**ours, **(env or {}), **settings},
         stdin=subprocess.DEVNULL,

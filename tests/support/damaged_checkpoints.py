@@ -2,7 +2,8 @@
 
 python tests/support/damaged_checkpoints.py PACKAGE RUN TIMES
 
-Prints how often each kind of damage was found and the checkpoint before it used. The last damage stays.
+Prints how often each kind of damage was found and the checkpoint before it used, and how often a manifest was
+damaged where nothing is read, and the checkpoint, which is whole, used. The last damage stays.
 """
 
 import importlib
@@ -14,7 +15,7 @@ from collections import Counter
 from pathlib import Path
 
 PACKAGE, RUN, TIMES = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
-storage = importlib.import_module(f"{PACKAGE}.storage")
+files = importlib.import_module(f"{PACKAGE}.runs.files")
 CHANCE = random.Random(0)
 
 
@@ -45,16 +46,19 @@ def main() -> None:
     before, newest = sorted((RUN / "checkpoints").glob("step-*.pt"))
     whole = {path: path.read_bytes() for path in (newest, newest.with_suffix(".json"))}
     other = {path: before.with_suffix(path.suffix).read_bytes() for path in whole}
-    assert storage.newest_checkpoint(newest.parent) == newest
+    assert files.newest_checkpoint(newest.parent) == newest
     found: Counter[str] = Counter()
+    harmless = 0
     for number in range(TIMES):
         damage = (cut, flip, zero, empty, None)[number % 5]  # None takes the file of the checkpoint before
         path = list(whole)[number // 5 % 10 == 9]  # in one of ten rounds the manifest
         path.write_bytes(damage(whole[path]) if damage else other[path])
-        found[damage.__name__ if damage else "swap"] += storage.newest_checkpoint(newest.parent) == before
+        used = files.newest_checkpoint(newest.parent)
+        found[damage.__name__ if damage else "swap"] += used == before
+        harmless += used == newest and path.suffix == ".json"
         if number + 1 < TIMES:
             path.write_bytes(whole[path])
-    print(json.dumps({"found": found}))
+    print(json.dumps({"found": found, "harmless": harmless}))
 
 
 if __name__ == "__main__":

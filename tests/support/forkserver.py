@@ -8,7 +8,7 @@ own arguments, environment, folder and streams; signals reach it, and it ends as
 them computed is noted in `FOLDER/used`.
 
 A fork is a process with a session of its own. Other than a program that a user starts it ends without taking
-the interpreter down, and does not say what an import says.
+the interpreter down, does not say what an import says, and renders a picture only if none before was like it.
 """
 
 import atexit
@@ -32,7 +32,6 @@ from typing import Any, NoReturn
 
 MARK = "MLSCAFFOLD_TEST_RUN"  # an environment variable that all processes of a run have
 LABEL = "PYTEST_CURRENT_TEST"  # an environment variable that says what a fork is part of
-FIRST = "MLSCAFFOLD_TEST_FIRST"  # names `module:function`, which a fork calls before it runs its program
 MOST_BYTES = 200_000  # of a request: arguments and environment
 FORWARDED = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 NO_FILES = {"<frozen runpy>": "runpy", "<string>": "__main__"}  # whose frames `inspect.stack`, which torchrun
@@ -67,6 +66,7 @@ def main() -> None:
         listener.bind(str(folder / "socket.new"))
         listener.listen(64)
         importlib.import_module("tests.support.preload")
+        importlib.import_module("tests.support.pictures").remember(folder / "pictures")
         script, forwarded = folder / "python", [int(number) for number in FORWARDED]
         address = str(folder / "socket")
         script.write_text(SCRIPT.format(python=sys.executable, address=address, forwarded=forwarded))
@@ -166,6 +166,7 @@ def be_program(
     for number, file in enumerate(files):
         os.dup2(file, number)
         os.close(file)
+    open_streams(environment.get("PYTHONIOENCODING", "utf-8"))
     atexit._clear()  # what imports clean up at the end is the server's, such as wandb's folder for media
     atexit.register(util._exit_function)  # type: ignore[attr-defined]
     os.environ.clear()
@@ -178,6 +179,7 @@ def be_program(
     for frame, name in NO_FILES.items():
         inspect.modulesbyfile[str(Path(frame).absolute())] = name
     sys.executable = str(script)
+    sys.orig_argv = [sys.executable, *arguments]
     code = end_of(arguments)
     threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
@@ -187,6 +189,13 @@ def be_program(
         signal.signal(-code, signal.SIG_DFL)
         os.kill(os.getpid(), -code)
     os._exit(code)
+
+
+def open_streams(encoding: str) -> None:
+    """As Python does at its start: a stream asks once whether it is a terminal, or can be sought in."""
+    sys.stdin = open(0, encoding=encoding, closefd=False)  # noqa: SIM115
+    sys.stdout = open(1, "w", encoding=encoding, closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", 1, encoding, "backslashreplace", closefd=False)  # noqa: SIM115
 
 
 def end_of(arguments: list[str]) -> int:
@@ -212,9 +221,6 @@ def run(arguments: list[str]) -> None:
     sys.argv = {"-m": others, "-c": ["-c", *others[1:]]}.get(first, arguments)
     beside = str(Path.cwd()) if first == "-m" else "" if first == "-c" else str(Path(first).resolve().parent)
     sys.path[:0] = [beside, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
-    if call := os.environ.get(FIRST):
-        module, _, function = call.partition(":")
-        getattr(importlib.import_module(module), function)()
     if first == "-m":
         runpy.run_module(others[0], run_name="__main__", alter_sys=True)
     elif first == "-c":

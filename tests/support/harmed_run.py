@@ -3,7 +3,8 @@
     python -m tests.support.harmed_run PACKAGE HARM [--group.name value ...]
 
 HARM is JSON: which `signal` this process gets at the `at`-th of its steps, saves or validation batches, as
-`where` says; `came` is a file that tells when it came. `namespaces` is a process whose disks this one sees.
+`where` says; `came` is a file that tells when it came. `namespaces` is a process whose disks this one sees,
+`pause_s` how long a save that failed waits before it is tried again.
 """
 
 import ctypes
@@ -29,6 +30,8 @@ def main() -> None:
         enter(process)
     torch.set_num_threads(1)
     train = importlib.import_module(f"{package}.train")
+    if pause_s := wanted.get("pause_s"):
+        importlib.import_module(f"{package}.runs.files").PAUSES_S = (pause_s,)  # type: ignore[attr-defined]
     if "where" in wanted:
         prepare(**wanted)
     sys.argv = ["train", *arguments]

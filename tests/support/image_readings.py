@@ -12,30 +12,34 @@ import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from fastapi import HTTPException
 
 PACKAGE, FOLDER = sys.argv[1], Path(sys.argv[2])
-config, data, predict, inputs, settings = (
+config, data, errors, task_inputs, inputs, settings = (
     importlib.import_module(f"{PACKAGE}.{name}")
-    for name in ("config", "data", "predict", "serving.inputs", "serving.settings")
+    for name in ("config", "task.data", "errors", "task.inputs", "serving.inputs", "serving.settings")
 )
 
 
 def in_training(root: Path) -> Any:
-    images, labels = data.load_images(config.DataConfig(root=root)).train.tensors
-    return images[labels == 1][0].numpy()
+    source = data.open_data(config.DataConfig(root=root)).train
+    batch = source.batch([source.labels.tolist().index(1)], None)
+    return task_inputs.from_batch(batch)["images"][0]
 
 
 def in_predict(root: Path) -> Any:
-    ((_, image),) = predict.read_inputs([str(file_of(root))], data.FOLDER_SHAPE, skip_bad=False)
-    return image.numpy()
+    about = {"shape": data.FOLDER_SHAPE}
+    ((_, arrays),) = task_inputs.read(str(file_of(root)), about, config.DataConfig())
+    return arrays["images"]
 
 
 def in_service(root: Path) -> Any:
-    reader = inputs.Reader(data.FOLDER_SHAPE, settings.Settings())
-    return reader.decode([file_of(root).read_bytes()])[0]
+    model = SimpleNamespace(about={"shape": data.FOLDER_SHAPE})
+    reader = inputs.Reader(lambda: model, settings.Settings())
+    return reader.decode([file_of(root).read_bytes()], model.about)[0]["images"]
 
 
 def file_of(root: Path) -> Path:
@@ -53,7 +57,7 @@ def main() -> None:
             try:
                 read.append(reader(root))
                 told[reader.__name__] = [read[-1].mean().item(), read[-1].min().item(), read[-1].max().item()]
-            except config.UserError as error:
+            except errors.UserError as error:
                 told[reader.__name__] = str(error)
             except HTTPException as error:
                 told[reader.__name__] = error.detail

@@ -14,9 +14,9 @@ from torch.distributed.tensor import DTensor
 from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
 
 PACKAGE, TIMES = sys.argv[1], int(sys.argv[2])
-config, model, parallel, processes, train = (
+config, errors, processes, task, train = (
     importlib.import_module(f"{PACKAGE}.{name}")
-    for name in ("config", "model", "parallel", "processes", "train")
+    for name in ("config", "errors", "distributed.processes", "task.settings", "train")
 )
 LOG_EVERY = 3
 
@@ -55,7 +55,7 @@ def poisoned(cfg: Any, step: int, last: int, rank: int) -> list[list[list[float]
     )
     try:
         train.run(cfg)
-    except config.UserError as error:
+    except errors.UserError as error:
         if f"step {step}:" not in str(error):
             raise
     else:
@@ -69,7 +69,7 @@ def poisoned(cfg: Any, step: int, last: int, rank: int) -> list[list[list[float]
 
 def main() -> None:
     chance = random.Random(TIMES)
-    with parallel.process_group():
+    with processes.process_group():
         for number in range(3 * TIMES):
             precision = ("fp32", "bf16", "fp16")[number % 3]
             step, rank = chance.randint(2, 8), chance.randrange(processes.world_size())
@@ -80,8 +80,8 @@ def main() -> None:
                 precision=precision,
                 ema_decay=0.9,
                 out_dir=Path(f"runs/{number}"),
-                data=config.DataConfig(batch_size=120 // processes.world_size()),
-                model=model.ModelConfig(width=4),
+                data=task.DataConfig(batch_size=120 // processes.world_size()),
+                model=task.ModelConfig(width=4),
             )
             states = poisoned(cfg, step, step, rank)
             assert states[step - 1] == states[step - 2], (precision, step, rank)

@@ -7,7 +7,7 @@ import os
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 
@@ -15,8 +15,10 @@ MODULES = """
     fastapi httpx ignite.distributed ignite.engine ignite.handlers ignite.metrics jsonargparse litserve
     matplotlib.figure mlflow mlflow.store.tracking.sqlalchemy_store onnx onnxruntime onnxscript optuna
     optuna.visualization.matplotlib prometheus_client pytorch_lightning sklearn.datasets sklearn.metrics
+    tensorboard.backend.event_processing.event_accumulator tensorboard.plugins.hparams.plugin_data_pb2
     sklearn.model_selection tests.matrix.check tests.matrix.generate tests.matrix.inside tests.support.readers
-    torch._dynamo torch.distributed.run torchmetrics.classification uvicorn wandb wandb.sdk.launch
+    filelock torch._dynamo torch.distributed.run torch.distributed.tensor torchmetrics tqdm uvicorn wandb
+    wandb.proto.wandb_internal_pb2 wandb.sdk.launch
 """
 
 LATE = """
@@ -56,11 +58,13 @@ def draw() -> None:
 def parse() -> None:
     """Read settings of the types that projects have: what a type is, Python remembers once it has looked."""
     from jsonargparse import ArgumentParser
+    from pydantic import Field, NonNegativeFloat, PositiveInt
 
     @dataclass(frozen=True)
     class Group:
-        number: int = 1
-        rate: float = 0.1
+        number: PositiveInt = 1
+        rate: NonNegativeFloat = 0.1
+        share: Annotated[float, Field(ge=0, lt=1)] = 0.1
         choice: Literal["one", "two"] = "one"
 
     @dataclass(frozen=True)

@@ -13,6 +13,7 @@ A test that failed, was skipped or repeats something for `make soak` leaves no p
 """
 
 import ast
+import fcntl
 import hashlib
 import json
 import os
@@ -40,7 +41,11 @@ TOOL = """
     Makefile .ci
 """
 TYPES = {"Answer", "Answers"}  # of `mlscaffold`, which compute nothing
-WITHOUT_TOOL = {"tests.conftest", "tests.support.projects"}  # import it, and note what they read of it
+WITHOUT_TOOL = {  # import it, and note what they read of it
+    "tests.conftest",
+    "tests.matrix.plan",
+    "tests.support.projects",
+}
 PROGRAMS = ("git", "redis-server", "prometheus", "fish", "zsh", "bash", "ip", "unshare")
 STARTS = {"subprocess.Popen", "os.posix_spawn", "os.forkpty", "os.fork", "os.system"}
 
@@ -125,6 +130,23 @@ def once(function: Callable[P, T]) -> Callable[P, T]:
         return value
 
     return call
+
+
+def once_for_all(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """A folder that the first of all processes of a run of pytest makes; others wait, and only read it."""
+    own = factory.getbasetemp()
+    folder = (own.parent if os.environ.get("PYTEST_XDIST_WORKER") else own) / name
+    folder.mkdir(exist_ok=True)
+    told = folder / "read.json"  # what was read while it was made
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not told.exists():
+            with recording() as seen:
+                make(folder)
+            told.write_text(json.dumps(sorted(seen)), encoding="utf-8")
+    for kind, what in json.loads(told.read_text(encoding="utf-8")):
+        note(kind, what)
+    return folder
 
 
 def sha256(*parts: object) -> str:
@@ -310,11 +332,25 @@ def of_test(item: pytest.Item) -> Proof:
     return Proof(name, name.partition(".py::")[0].replace("/", "."))
 
 
-def stamp() -> str:
-    """Changes when anybody changes a file of the repository."""
+def stamp() -> int:
+    """Changes when anybody changes a file of the repository; asked after each test, so it takes 3 ms."""
     parts = (ROOT / name for name in [*TOOL.split(), "tests", "docs", "benchmarks", "CONTRIBUTING.md"])
-    stats = ((path, path.stat()) for part in parts for path in walk(part))
-    return sha256(*sorted((path, stat.st_mtime_ns, stat.st_size) for path, stat in stats))
+    return hash(tuple(sorted(state for part in parts for state in states(part))))
+
+
+def states(place: str | Path) -> Iterator[tuple[str, int, int]]:
+    """The name, time and size of a file, or of those in a folder and below."""
+    if os.path.isdir(place):  # noqa: PTH112 (called for each folder after each test)
+        with os.scandir(place) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    yield from states(entry.path) if entry.name != "__pycache__" else ()
+                elif entry.is_file():
+                    stat = entry.stat()
+                    yield entry.path, stat.st_mtime_ns, stat.st_size
+    elif os.path.exists(place):  # noqa: PTH110
+        stat = os.stat(place)  # noqa: PTH116
+        yield str(place), stat.st_mtime_ns, stat.st_size
 
 
 class Plugin:

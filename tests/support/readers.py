@@ -1,4 +1,7 @@
-"""What loggers kept of a run, each read in its own way: curves, hyperparameters, pictures."""
+"""What loggers kept of a run, each read in its own way: curves, hyperparameters, pictures.
+
+A reader imports its logger when it is used, as that takes seconds.
+"""
 
 import io
 import json
@@ -8,16 +11,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from mlflow import MlflowClient
 from numpy.typing import NDArray
 from PIL import Image
-from tensorboard.backend.event_processing.event_accumulator import (  # type: ignore[import-untyped]
-    EventAccumulator,
-)
-from tensorboard.plugins.hparams.plugin_data_pb2 import (  # type: ignore[import-untyped]
-    HParamsPluginData,
-)
-from wandb.proto import wandb_internal_pb2
 
 Curves = dict[str, list[tuple[int, float]]]  # step and value by name
 STEP = "trainer/global_step"  # of wandb's charts
@@ -46,6 +41,10 @@ class TensorBoard:
     """As its web page reads a run."""
 
     def __init__(self, run: Path) -> None:
+        from tensorboard.backend.event_processing.event_accumulator import (  # type: ignore[import-untyped]
+            EventAccumulator,
+        )
+
         self.events = EventAccumulator(str(run / "tensorboard"), size_guidance={"scalars": 0})
         self.events.Reload()
 
@@ -54,6 +53,10 @@ class TensorBoard:
         return {name: [(event.step, event.value) for event in self.events.Scalars(name)] for name in names}
 
     def hyperparameters(self) -> dict[str, object]:
+        from tensorboard.plugins.hparams.plugin_data_pb2 import (  # type: ignore[import-untyped]
+            HParamsPluginData,
+        )
+
         metadata = self.events.summary_metadata
         assert "_hparams_/session_start_info" in metadata, "TensorBoard finds no hyperparameters"
         content = metadata["_hparams_/session_start_info"].plugin_data.content
@@ -74,6 +77,8 @@ class MLflow:
     """Through its client; its parameters are text."""
 
     def __init__(self, run: Path) -> None:
+        from mlflow import MlflowClient
+
         self.client = MlflowClient(f"sqlite:///{run}/mlflow.db")
         experiments = [experiment.experiment_id for experiment in self.client.search_experiments()]
         [self.run] = self.client.search_runs(experiments)
@@ -152,6 +157,8 @@ class Wandb:
 
 def wandb_records(content: bytes) -> Iterator[Any]:
     """The messages in a log of LevelDB's format, https://github.com/google/leveldb/blob/main/doc/log_format.md."""
+    from wandb.proto import wandb_internal_pb2
+
     position, message = 7, b""  # after a header of wandb's own
     while position + 7 <= len(content):
         left = 32768 - position % 32768  # of this block

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from uv import find_uv_bin
 
+from tests.support import proofs
+
 ROOT = Path(__file__).parents[2]
 CONSTRAINTS = ROOT / "constraints.txt"
 NOTES = (
@@ -189,21 +191,31 @@ class Releases:
 
 @pytest.fixture(scope="session")
 def two_releases(tmp_path_factory: pytest.TempPathFactory) -> Releases:
-    checkout = copy_repository(tmp_path_factory.mktemp("releases") / "checkout")
-    old = tagged_wheel(checkout, "0.1.0")
-    change_notes(checkout)
-    new = tagged_wheel(checkout, "0.2.0")
-    moved = checkout.rename(checkout.with_name("moved"))  # a wheel that looks for its checkout fails
-    return Releases(old, new, moved)
+    def make(folder: Path) -> None:
+        checkout = copy_repository(folder / "checkout")
+        tagged_wheel(checkout, "0.1.0")
+        change_notes(checkout)
+        tagged_wheel(checkout, "0.2.0")
+        checkout.rename(folder / "moved")  # a wheel that looks for its checkout fails
+
+    folder = proofs.once_for_all(tmp_path_factory, "releases", make)
+    old, new = sorted(folder.glob("*.whl"))
+    return Releases(old, new, folder / "moved")
 
 
 @pytest.fixture(scope="session")
 def old(two_releases: Releases, tmp_path_factory: pytest.TempPathFactory) -> Environment:
     """An environment with 0.1.0."""
-    return install_with_pip(two_releases.old, tmp_path_factory.mktemp("old"))
+    return shared_environment(two_releases.old, tmp_path_factory, "old")
 
 
 @pytest.fixture(scope="session")
 def new(two_releases: Releases, tmp_path_factory: pytest.TempPathFactory) -> Environment:
     """An environment with 0.2.0."""
-    return install(two_releases.new, tmp_path_factory.mktemp("new"))
+    return shared_environment(two_releases.new, tmp_path_factory, "new")
+
+
+def shared_environment(wheel: Path, factory: pytest.TempPathFactory, name: str) -> Environment:
+    """An environment for all processes of a run; each has a home, and what Copier keeps there, of its own."""
+    folder = proofs.once_for_all(factory, f"environment-{name}", lambda folder: install(wheel, folder))
+    return Environment(folder / "venv", factory.mktemp(name))

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 def main() -> None:
     package, runs, folder = sys.argv[1], json.loads(sys.argv[2]), Path(sys.argv[3])
-    config, parallel, processes, train = (
-        importlib.import_module(f"{package}.{name}") for name in ("config", "parallel", "processes", "train")
+    config, processes, train = (
+        importlib.import_module(f"{package}.{name}") for name in ("config", "distributed.processes", "train")
     )
     dtypes = set()
     samples = []
@@ -28,7 +28,7 @@ def main() -> None:
             samples.extend([len(output)] if module.in_channels == 1 else [])
 
     nn.modules.module.register_module_forward_hook(note)
-    with parallel.process_group():
+    with processes.process_group():
         for name, arguments in runs.items():
             sys.argv = ["train", *arguments, "--out_dir", str(folder / name)]
             dtypes.clear()

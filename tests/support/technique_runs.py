@@ -19,13 +19,14 @@ from torch import Tensor, nn
 from torch.optim.optimizer import (
     Optimizer,
     register_optimizer_step_post_hook,
+    register_optimizer_step_pre_hook,
 )
 from torch.utils._python_dispatch import TorchDispatchMode
 
 PACKAGE, FOLDER, *RUNS = sys.argv[1:]
-config, data, model, parallel, processes, predict, train = (
+config, data, processes, train, trained = (
     importlib.import_module(f"{PACKAGE}.{name}")
-    for name in ("config", "data", "model", "parallel", "processes", "predict", "train")
+    for name in ("config", "task.data", "distributed.processes", "train", "trained")
 )
 whole = importlib.import_module("whole").whole  # beside this script
 DECAY = 0.8
@@ -44,19 +45,22 @@ def settings(name: str, **changes: Any) -> Any:
         num_threads=1,
         out_dir=Path(FOLDER) / name,
         data=config.DataConfig(batch_size=120),
-        model=model.ModelConfig(width=8),
+        model=config.ModelConfig(width=8),
         optim=config.OptimConfig(schedule="plateau"),
     )
     return replace(base, **changes)
 
 
 def without_dropout(name: str, **changes: Any) -> Any:
-    return settings(name, epochs=1, model=model.ModelConfig(width=8, dropout=0.0), **changes)
+    return settings(name, epochs=1, model=config.ModelConfig(width=8, dropout=0.0), **changes)
 
 
 def stop_and_go_on(cfg: Any) -> None:
-    def stop(*_: object) -> None:
-        raise StopError
+    """Stop in the second validation, of which nothing is saved."""
+
+    def stop(samples: int, _: object) -> None:
+        if samples > 1297:
+            raise StopError
 
     try:
         train.run(cfg, stop)
@@ -85,11 +89,10 @@ def plain() -> Noted:
     """The F1 score that scikit-learn finds for what the best weights predict."""
     cfg = settings("plain")
     train.run(cfg)
-    images = data.load_images(cfg.data)
-    predicted = [
-        answer["index"] for answer in predict.Predictor(cfg.out_dir, cfg)(images.val.tensors[0].float())
-    ]
-    return {"f1": f1_score(images.val.tensors[1].tolist(), predicted, average="macro")}
+    source = data.open_data(cfg.data).val
+    batch, model = source.batch([*range(len(source))], None), trained.Trained(cfg.out_dir, cfg)
+    answers = trained.inputs.predictions(model.answer(trained.inputs.from_batch(batch)), model.about)
+    return {"f1": f1_score(batch["label"].tolist(), [each["index"] for each in answers], average="macro")}
 
 
 def averaged() -> Noted:
@@ -137,7 +140,7 @@ def three_best_resumed() -> Noted:
     return {}
 
 
-class Reads(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class Reads(TorchDispatchMode):
     """Counts how often a single value is read from a tensor, which waits for all that a GPU has to do."""
 
     count = 0
@@ -158,6 +161,44 @@ def reads() -> Noted:
     return {"reads": counts}
 
 
+def lowest() -> Noted:
+    """A score of which less is better."""
+    cfg = settings(
+        "lowest", epochs=12, keep_best=3, patience=3, objective=config.ObjectiveConfig(monitor="loss")
+    )
+    train.run(replace(cfg, optim=replace(cfg.optim, lr=0.05)))
+    return {}
+
+
+def within_epochs() -> Noted:
+    """The steps of all checkpoints, those included that others took the place of."""
+    cfg, steps = settings("within_epochs", validate_every=4, save_every=3), set[int]()
+
+    def look(*_: object) -> None:
+        steps.update(int(path.stem[5:]) for path in (cfg.out_dir / "checkpoints").glob("step-*.json"))
+
+    hook = register_optimizer_step_pre_hook(look)
+    train.run(cfg)
+    hook.remove()
+    look()
+    return {"saved": sorted(steps)}
+
+
+def started() -> Noted:
+    """The weights before the first step of runs that start from `plain`: its folder, and a file of it."""
+    first: list[list[Tensor]] = []
+
+    def look(optimizer: Optimizer, *_: object) -> None:
+        if len(first) == number:
+            first.append([whole(w.detach()).clone() for g in optimizer.param_groups for w in g["params"]])
+
+    hook = register_optimizer_step_pre_hook(look)
+    for number, source in enumerate(("plain", "plain/best.pt")):
+        train.run(settings(f"started_{number}", init_from=Path(FOLDER) / source, max_steps=1))
+    hook.remove()
+    return {"first": first}
+
+
 def eager() -> Noted:
     train.run(without_dropout("eager"))
     return {}
@@ -176,7 +217,7 @@ def compiled() -> Noted:
 
 
 def main() -> None:
-    with parallel.process_group():
+    with processes.process_group():
         for name in RUNS:
             noted = globals()[name]()
             if processes.rank() == 0:

@@ -133,7 +133,12 @@ def test_fresh_runs_all(repository: Path) -> None:
         ("tests/support/endings.py", "", "\n", set()),
         ("constraints.txt", "torch==", "torch ==", PASSING),
         ("copier.yml", "", "\n# more\n", PASSING),
-        ("templates/ignite/engine.py", "The two engines", "Two engines", {"test_every_project", *IGNITE}),
+        (
+            "templates/frameworks/ignite/engine.py",
+            "The two engines",
+            "Two engines",
+            {"test_every_project", *IGNITE},
+        ),
         ("src/mlscaffold/choose.py", "", "\n", set()),
         ("pyproject.toml", "", "\n", set()),
     ],
@@ -177,15 +182,17 @@ def test_nothing_is_kept_of_a_run_in_which_a_file_was_changed(repository: Path) 
         assert run(repository) == {"test_edits"} | FAILING  # others had ended before it
 
 
-def test_a_test_that_no_signal_ends_is_named_with_its_stacks_and_others_run(repository: Path) -> None:
+def test_tests_that_no_signal_ends_are_named_with_their_stacks_and_others_run(repository: Path) -> None:
+    """Two at once, which ends pytest-xdist as it is."""
     module = repository / "tests/template/test_hangs.py"
     module.write_text(
-        "import signal, time\n\nimport pytest\n\n\n@pytest.mark.timeout(1)\ndef test_hangs() -> None:\n"
+        "import signal, time\n\nimport pytest\n\n\n@pytest.mark.timeout(1)\n"
+        "@pytest.mark.parametrize('number', range(2))\ndef test_hangs(number: int) -> None:\n"
         "    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())\n    time.sleep(1000)\n\n\n"
         "@pytest.mark.parametrize('number', range(8))\ndef test_works(number: int) -> None:\n    pass\n"
     )
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-n", "2", "-v", str(module)],
+        [sys.executable, "-m", "pytest", "-n", "2", "--dist", "loadgroup", "-v", str(module)],
         cwd=repository,
         env={n: v for n, v in clean_settings().items() if not n.startswith("MLSCAFFOLD_TEST")}
         | {"PYTHONPATH": str(repository / "src")},
@@ -195,6 +202,6 @@ def test_a_test_that_no_signal_ends_is_named_with_its_stacks_and_others_run(repo
     )
     module.unlink()
     assert done.returncode == 1, done.stdout + done.stderr
-    assert "1 failed, 8 passed" in done.stdout
-    assert 'test_hangs.py", line 9 in test_hangs' in done.stdout + done.stderr
-    assert "crashed while running" in done.stdout
+    assert "2 failed, 8 passed" in done.stdout  # none of them twice
+    assert 'test_hangs.py", line 10 in test_hangs' in done.stdout + done.stderr
+    assert done.stdout.count("crashed while running") == 2

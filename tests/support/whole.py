@@ -5,7 +5,6 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed.tensor import DTensor
 
 
 def whole(tensor: Tensor) -> Tensor:
@@ -13,6 +12,8 @@ def whole(tensor: Tensor) -> Tensor:
 
     `DTensor.full_tensor` would do, if it could not crash beside another exchange (decision 0013).
     """
+    from torch.distributed.tensor import DTensor  # takes two seconds, which a test alone does not need
+
     if not isinstance(tensor, DTensor):
         return tensor
     parts: list[Any] = [None] * dist.get_world_size()

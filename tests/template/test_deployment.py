@@ -10,7 +10,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 from urllib.error import HTTPError
 from urllib.parse import quote
@@ -93,6 +95,33 @@ def test_an_image_gets_what_it_copies_and_is_nobody_elses() -> None:
         assert f"my_project.{'serve' if served else 'train'}" in dict(instructions)["CMD"]
 
 
+class Alive(BaseHTTPRequestHandler):
+    """A service that says that it lives."""
+
+    def do_GET(self) -> None:
+        self.send_response(200 if self.path == "/livez" else 404)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Nobody reads it."""
+
+
+def test_an_image_asks_its_own_service_for_its_health_and_no_proxy() -> None:
+    """Of a host whose docker gives every container a proxy."""
+    command = json.loads(
+        dict(dockerfile(rendered({"docker": True, "serving": "fastapi"})))["HEALTHCHECK"].split("CMD ")[1]
+    )
+    assert "127.0.0.1:8000" in command[-1]
+    with HTTPServer(("127.0.0.1", 0), Alive) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        settings = dict.fromkeys(("http_proxy", "HTTP_PROXY", "all_proxy"), "http://127.0.0.1:9")
+        for port, code in ((server.server_port, 0), (9, 1)):
+            words = [sys.executable, *command[1:-1], command[-1].replace("8000", str(port))]
+            done = subprocess.run(words, env=clean_settings() | settings, capture_output=True, check=False)
+            assert done.returncode == code, done.stderr
+        server.shutdown()
+
+
 def ci_commands(files: dict[str, str]) -> list[str]:
     """What the pipeline of a project runs."""
     if ".gitlab-ci.yml" in files:
@@ -126,7 +155,7 @@ def test_the_commands_of_an_image_give_a_project_that_trains(locked: bool, tmp_p
     project = rendered({"docker": True})
     source = write(project, tmp_path / "source")
     if locked:
-        uv("lock", "--directory", source)
+        uv("lock", "--directory", source, UV_NO_SOURCES="1")  # of what any machine reaches
     build, venv = tmp_path / "build", tmp_path / "venv"
     build.mkdir()
     path = f"{SCRIPTS}{os.pathsep}{os.environ['PATH']}"
@@ -264,7 +293,7 @@ def test_prometheus_scrapes_training_and_service_and_every_panel_has_something_t
         start = partial(running, cwd=tmp_path, settings=project.settings | {"METRICS_ADDRESS": training})
         stack.enter_context(start((str(PROMETHEUS), *options)))
         stack.enter_context(start(train))
-        eventually((tmp_path / "runs/default/best.json").exists)
+        eventually((tmp_path / "runs/0001/best.json").exists)
         stack.enter_context(start(serve))
         images = [[[[128] * 8] * 8]]
         eventually(lambda: read(f"http://{serving}/predict", {"inputs": images}))

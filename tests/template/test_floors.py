@@ -83,3 +83,11 @@ def test_each_floor_says_what_it_closes_and_who_told() -> None:
     for name, _, closes, source in rows:
         assert re.search(r"(CVE|PYSEC)-\d{4}-\d+", closes), name
         assert re.search("https://|GHSA-", source), name
+
+
+def test_a_lock_of_a_run_is_held_by_one_process_whatever_the_file_system(
+    documents: dict[str, Rendered],
+) -> None:
+    """Before 3.24 filelock fails where there is no flock (480), before 3.29.5 two can hold a lock (577)."""
+    for document, project in documents.items():
+        assert dict(bounds(lines_of(document)))["filelock"] >= Version("3.29.5"), project

@@ -5,14 +5,25 @@ import pytest
 from mlscaffold.catalogue import Answer
 from tests.support.projects import CATALOGUE, Files, rendered
 
-LISTS = {".copier-answers.yml", "README.md", "pyproject.toml"}
+LISTS = {".copier-answers.yml", "README.md", "docs/template.md", "pyproject.toml"}
 PACKAGE = "src/my_project"
 
-SERVICE = "export serve tests/test_export.py tests/test_service.py tests/test_monitoring.py " + " ".join(
-    f"{PACKAGE}/serving/{name}.py"
-    for name in ("__init__", "inputs", "limits", "monitoring", "service", "settings")
+EXPORT = "export serving/__init__ serving/exported training/run tests/test_export.py"
+SERVICE = f"{EXPORT} serve task/requests uploads {PACKAGE}/serving/page.html tests/samples.py " + " ".join(
+    f"serving/{name}" for name in ("inputs", "limits", "monitoring", "service", "settings")
 )
-SERVICE += f" {PACKAGE}/serving/page.html"
+SERVICE += " tests/test_monitoring.py tests/test_requests.py tests/test_service.py"
+SEARCH = "addresses tune task/search_space tests/test_tune.py " + " ".join(
+    f"search/{name}"
+    for name in ("__init__", "grouping", "leases", "run", "settings", "study", "supervisor", "worker")
+)
+SEVERAL = (
+    "check_world distributed/parallel distributed/pretended distributed/processes tests/test_processes.py"
+)
+TABLES = "images tables configs/smoke.yaml tests/test_task.py " + " ".join(
+    f"task/{name}" for name in ("data", "inputs", "model", "objective", "pictures", "settings")
+)
+MLFLOW, WANDB = "addresses training/loggers training/mlflow_run", "training/loggers training/wandb_run"
 DASHBOARD = " ".join(
     f"monitoring/{name}"
     for name in (
@@ -26,26 +37,28 @@ DASHBOARD = " ".join(
 # What a project with all defaults has otherwise, for each choice that is none of them: module names stand for
 # files of the package.
 SEAMS = {
-    ("framework", "ignite"): "engine metrics parallel loggers checkpoint train",
-    ("strategy", "ddp"): "parallel processes check_world tests/test_processes.py",
-    ("strategy", "fsdp"): "parallel processes check_world sharding tests/test_processes.py",
+    ("framework", "ignite"): "distributed/parallel training/engine training/step",
+    ("task", "tabular"): TABLES,
+    ("optimizers", "several"): "training/loading training/module training/phases training/step",
+    ("strategy", "ddp"): SEVERAL,
+    ("strategy", "fsdp"): f"{SEVERAL} distributed/sharding",
     ("precision", "bf16"): "config",
     ("precision", "fp16"): "config",
-    (
-        "hpo",
-        "optuna",
-    ): "addresses grouping leases search_space study supervisor tune worker tests/test_tune.py",
-    ("serving", "export"): "export tests/test_export.py",
-    ("serving", "fastapi"): f"{SERVICE} {PACKAGE}/serving/batching.py tests/test_batching.py",
+    ("hpo", "optuna"): SEARCH,
+    ("serving", "export"): EXPORT,
+    ("serving", "fastapi"): f"{SERVICE} serving/batching tests/test_batching.py",
     ("serving", "litserve"): SERVICE,
-    ("loggers", "none"): "loggers pictures meter",
-    ("loggers", "mlflow"): "addresses loggers mlflow_run",
-    ("loggers", "wandb"): "loggers wandb_run",
-    ("loggers", "tensorboard,mlflow"): "addresses loggers mlflow_run",
-    ("loggers", "tensorboard,wandb"): "loggers wandb_run",
-    ("loggers", "mlflow,wandb"): "addresses loggers mlflow_run wandb_run",
-    ("loggers", "tensorboard,mlflow,wandb"): "addresses loggers mlflow_run wandb_run",
-    ("monitoring", "prometheus"): f"addresses loggers prometheus tests/test_prometheus.py {DASHBOARD}",
+    ("loggers", "none"): "training/loggers training/pictures training/meter",
+    ("loggers", "mlflow"): MLFLOW,
+    ("loggers", "wandb"): WANDB,
+    ("loggers", "tensorboard,mlflow"): MLFLOW,
+    ("loggers", "tensorboard,wandb"): WANDB,
+    ("loggers", "mlflow,wandb"): f"{MLFLOW} {WANDB}",
+    ("loggers", "tensorboard,mlflow,wandb"): f"{MLFLOW} {WANDB}",
+    (
+        "monitoring",
+        "prometheus",
+    ): f"addresses training/loggers training/prometheus tests/test_prometheus.py {DASHBOARD}",
     ("docker", "True"): ".dockerignore Dockerfile compose.yaml",
     ("ci", "github"): ".github/workflows/tests.yml .github/dependabot.yml",
     ("ci", "gitlab"): ".gitlab-ci.yml renovate.json",
@@ -60,10 +73,7 @@ SWITCHES = [
 
 
 def files_of(names: str) -> set[str]:
-    return {
-        name if {".", "/"} & {*name} or name == "Dockerfile" else f"{PACKAGE}/{name}.py"
-        for name in names.split()
-    }
+    return {name if "." in name or name == "Dockerfile" else f"{PACKAGE}/{name}.py" for name in names.split()}
 
 
 def changed(before: Files, after: Files) -> set[str]:

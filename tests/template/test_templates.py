@@ -14,7 +14,7 @@ from tests.support.releases import ROOT
 TEMPLATES = ROOT / "templates"
 FILES = sorted(path for path in TEMPLATES.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
 STATEMENT = re.compile(r"^\s*#:\s*(\w+)(.*)$", re.MULTILINE)
-SEAMS = ["train.py", "engine.py", "metrics.py", "checkpoint.py", "loggers.py"]  # in every framework
+LOOP = ["core/training/state.py", "frameworks/*/engine.py", "frameworks/*/step/*.py"]  # what a run is made of
 
 
 def name(path: Path) -> str:
@@ -53,26 +53,37 @@ def test_a_toml_template_is_toml(path: Path) -> None:
 
 @pytest.mark.parametrize("path", ending(".yml", ".yaml", ".yml.jinja", ".yaml.jinja"), ids=name)
 def test_a_yaml_template_is_yaml(path: Path) -> None:
-    assert yaml.safe_load(path.read_text("utf-8"))
+    text = path.read_text("utf-8")
+    assert yaml.safe_load(text) or text.startswith("#: include ")
 
 
 def test_every_framework_has_the_same_modules() -> None:
-    expected = {*SEAMS, *(f"parallel/{strategy}.py" for strategy in STRATEGIES)}
+    expected = {"engine.py", "pretended.py", *(f"parallel/{strategy}.py" for strategy in STRATEGIES)}
+    expected |= {f"step/{choice}.py" for choice in CATALOGUE["optimizers"].values}
     for framework in FRAMEWORKS:
-        folder = TEMPLATES / framework
+        folder = TEMPLATES / "frameworks" / framework
         assert {path.relative_to(folder).as_posix() for path in FILES if folder in path.parents} == expected
 
 
-@pytest.mark.parametrize("framework", FRAMEWORKS)
-def test_what_a_run_is_made_of_holds_no_condition(framework: str) -> None:
-    for module in ("train.py", "engine.py", "metrics.py", "checkpoint.py"):
-        assert conditions(TEMPLATES / framework / module) == [], module
+def test_every_task_has_the_same_modules() -> None:
+    """Helpers that stand beside `task/`, tests and the like are a task's own."""
+    expected = {path.name.removesuffix(".jinja") for path in TEMPLATES.glob("project/src/*/task/*.jinja")}
+    expected = expected - {"__init__.py"} | {"package.py"}
+    for folder in (TEMPLATES / "tasks").iterdir():
+        assert expected <= {path.name for path in folder.iterdir()}, folder.name
+
+
+@pytest.mark.parametrize("pattern", LOOP)
+def test_the_loop_holds_no_condition(pattern: str) -> None:
+    for path in TEMPLATES.glob(pattern):
+        assert conditions(path) == [], name(path)
 
 
 def test_a_module_that_belongs_to_one_choice_does_not_ask_for_it() -> None:
     for folder, asked in chain(
-        ((TEMPLATES / framework, "framework") for framework in FRAMEWORKS),
-        ((TEMPLATES / framework / "parallel", "strategy") for framework in FRAMEWORKS),
+        [(TEMPLATES / "frameworks", "framework")],
+        ((folder, "strategy") for folder in TEMPLATES.glob("frameworks/*/parallel")),
+        ((folder, "optimizers") for folder in TEMPLATES.glob("frameworks/*/step")),
         ((folder, "task") for folder in (TEMPLATES / "tasks").iterdir()),
     ):
         for path in folder.rglob("*.py"):

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from mlscaffold import __version__
+from mlscaffold.terminal import run_to_the_end
 from tests.support.command import COMMAND, mlscaffold, refused
 from tests.support.releases import clean_settings
 
@@ -223,3 +224,50 @@ def test_an_installation_without_templates_says_so(checkout: Path, tmp_path: Pat
     assert ran.code == 1
     assert "Install mlscaffold anew." in ran.err
     assert len(ran.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("closed", ["0<&-", "1>&-", "2>&-", "0<&- 1>&- 2>&-"])
+@pytest.mark.parametrize("verb", ["options", "choose", "new p"])
+def test_streams_that_are_closed_change_nothing(tmp_path: Path, verb: str, closed: str) -> None:
+    """As some launchers close them; Python has None in their place."""
+    done = subprocess.run(
+        ["sh", "-c", f"exec '{sys.executable}' -m mlscaffold {verb} {closed}"],
+        cwd=tmp_path,
+        env=clean_settings(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "p/pyproject.toml").exists() == (verb == "new p")
+
+
+def test_home_is_found_where_a_shell_leaves_it_as_it_is(tmp_path: Path) -> None:
+    home = str(tmp_path / "home")
+    here = tmp_path / "here"
+    here.mkdir()
+    assert mlscaffold("new", "~/p", "--yes", "--no-git", "--framework=ignite", cwd=here, HOME=home).code == 0
+    answers = "--answers=~/p/.copier-answers.yml"
+    assert mlscaffold("new", answers, "~/q", "--yes", "--no-git", cwd=here, HOME=home).code == 0
+    assert "framework: ignite" in (tmp_path / "home/q/.copier-answers.yml").read_text()
+    assert mlscaffold("kit", "new", "~/kit", cwd=here, HOME=home).code == 0
+    assert mlscaffold("kit", "show", "~/kit", cwd=here, HOME=home).code == 0
+    assert not list(here.iterdir())
+    told = refused("kit", "show", "~nobody-of-this-name/kit", cwd=here, code=1)
+    assert told.startswith("mlscaffold: '~nobody-of-this-name/kit' is no folder")
+
+
+def test_a_program_that_writes_in_another_encoding_is_heard(tmp_path: Path) -> None:
+    speak = "import sys; sys.stderr.buffer.write(b'caf\\xe9')"
+    done = run_to_the_end([sys.executable, "-c", speak], cwd=tmp_path, stderr=subprocess.PIPE)
+    assert done.stderr == "caf\\xe9"
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+def test_a_terminal_that_lacks_signs_shows_them_as_escapes(tmp_path: Path, encoding: str) -> None:
+    given = ("--description", "日本 café", "--yes", "--dry-run")
+    for command in (("options",), ("doctor",), ("new", "p", *given), ("new", "p", *given, "--json")):
+        ran = mlscaffold(*command, cwd=tmp_path, PYTHONIOENCODING=encoding)
+        assert ran.code == mlscaffold(*command, cwd=tmp_path).code
+        assert "should not happen" not in ran.err

@@ -27,7 +27,7 @@ def copy(checkout: Path) -> Path:
         "ask": "{{ fresh }}",
     }
     for framework in ("lightning", "ignite"):
-        parallel = checkout / "templates" / framework / "parallel"
+        parallel = checkout / "templates/frameworks" / framework / "parallel"
         shutil.copy(parallel / "ddp.py", parallel / "dummy.py")
     (checkout / "copier.yml").write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
     return checkout

@@ -2,11 +2,13 @@
 
 import json
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
+from tests.support import forks
 from tests.support.command import mlscaffold
 from tests.support.projects import SOAK
 
@@ -22,7 +24,8 @@ def test_an_example_kit_renders_all_that_it_allows_and_trains(
     """`make test` trains the four projects of the first kit, `make soak` those of each."""
     kit = repository / "examples/kits" / name
     trains = SOAK or name == KITS[0]
-    checked = mlscaffold("kit", "check", kit, *(["--train"] if trains else []), cwd=tmp_path, patience_s=800)
+    python, flags = (forks.python(), ["--train"]) if trains else (Path(sys.executable), [])
+    checked = mlscaffold("kit", "check", kit, *flags, cwd=tmp_path, patience_s=800, python=python)
     assert (checked.code, checked.err) == (0, "")
     assert (f"{name}: trained " in checked.out) == trains
 

@@ -99,10 +99,10 @@ def test_the_end_counts_all_files_and_fits_a_screen(tmp_path: Path, everything: 
             ["--loggers=mlflow", "--hpo=optuna", "--serving=litserve"],
             [
                 "python -m d.train",
-                "mlflow ui --backend-store-uri sqlite:///runs/default/mlflow.db",
+                "mlflow ui --backend-store-uri sqlite:///runs/0001/mlflow.db",
                 "python -m d.tune --trials 20",
-                "python -m d.export --run runs/default",
-                "python -m d.serve --run runs/default --port 8000",
+                "python -m d.export",
+                "python -m d.serve --port 8000",
             ],
         ),
     ],

@@ -11,6 +11,8 @@ from email.parser import Parser
 from importlib.metadata import requires
 from pathlib import Path
 
+import pytest
+
 from mlscaffold.catalogue import read
 from mlscaffold.render import render
 from tests.support.releases import (
@@ -22,10 +24,17 @@ from tests.support.releases import (
     clean_settings,
     commit,
     git,
+    install_with_pip,
     make_release,
     run,
     uv,
 )
+
+
+@pytest.fixture(scope="module")
+def with_pip(two_releases: Releases, tmp_path_factory: pytest.TempPathFactory) -> Environment:
+    """An environment with 0.1.0, made as most users do."""
+    return install_with_pip(two_releases.old, tmp_path_factory.mktemp("with-pip"))
 
 
 def test_the_wheel_holds_the_template_as_git_tracks_it(two_releases: Releases) -> None:
@@ -77,14 +86,14 @@ def test_the_wheel_works_where_no_checkout_is(new: Environment, tmp_path: Path) 
 
 
 def test_mlscaffold_new_records_what_copier_updates(
-    old: Environment, new: Environment, tmp_path: Path
+    with_pip: Environment, new: Environment, tmp_path: Path
 ) -> None:
     """Without a terminal, as in a script; then with the next package."""
-    old.run("mlscaffold", "new", "digits", "--framework", "ignite", "--ddp", cwd=tmp_path)
+    with_pip.run("mlscaffold", "new", "digits", "--framework", "ignite", "--ddp", cwd=tmp_path)
     project = tmp_path / "digits"
     assert git(project, "status", "--porcelain") == ""
 
-    assert "Keeping template version 0.1.0" in old.run("copier", "update", cwd=project)
+    assert "Keeping template version 0.1.0" in with_pip.run("copier", "update", cwd=project)
     assert git(project, "status", "--porcelain") == ""
 
     new.run("copier", "update", cwd=project)
@@ -92,14 +101,14 @@ def test_mlscaffold_new_records_what_copier_updates(
     assert git(project, "diff", "--name-only", "--diff-filter=U") == ""
 
 
-def test_the_tool_needs_no_torch(old: Environment, tmp_path: Path) -> None:
-    freeze = old.run("pip", "freeze", "--exclude", "mlscaffold", cwd=tmp_path).lower()
+def test_the_tool_needs_no_torch(with_pip: Environment, tmp_path: Path) -> None:
+    freeze = with_pip.run("pip", "freeze", "--exclude", "mlscaffold", cwd=tmp_path).lower()
 
     assert not re.search(r"^(torch|numpy|pytorch|lightning)", freeze, re.MULTILINE)
 
 
-def test_the_constraints_pin_all_that_is_installed(old: Environment, tmp_path: Path) -> None:
-    freeze = old.run("pip", "freeze", "--exclude", "mlscaffold", cwd=tmp_path)
+def test_the_constraints_pin_all_that_is_installed(with_pip: Environment, tmp_path: Path) -> None:
+    freeze = with_pip.run("pip", "freeze", "--exclude", "mlscaffold", cwd=tmp_path)
 
     assert set(freeze.split()) <= set(constraints())
 

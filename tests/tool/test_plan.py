@@ -72,9 +72,6 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     bundle = checkout / "src/mlscaffold/releases.bundle"
     bundle.write_bytes((ROOT / "src/mlscaffold/releases.bundle").read_bytes())
     (checkout / "templates/project/NOTES.md").unlink()
-    tests = checkout / "templates/project/tests"
-    (tests / "test_data.py.jinja").rename(tests / "test_samples.py.jinja")  # no release has done that so far
-    (tests / "test_model.py.jinja").unlink()
     version = NEW.removeprefix("v")
     (checkout / "CHANGELOG.md").write_text(f"## [{version}]\n\nNow.\n", encoding="utf-8")
     commit(checkout)

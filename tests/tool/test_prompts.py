@@ -142,11 +142,11 @@ def test_esc_in_a_question_that_the_review_opened_goes_back_to_the_review(tmp_pa
     child.expect_exact("Which number format")
     child.send(ENTER)
     review = until(child, "   ci           None")
-    child.send(DOWN * 4 + ENTER)
+    child.send(DOWN * 5 + ENTER)
     assert until(child, *menu(*FRAMEWORK, at=0)) == [KEYS, *menu(*FRAMEWORK, at=0)]
     child.send(ESC)
     assert until(child, review[-1]) == review
-    child.send(DOWN * 5 + ENTER)
+    child.send(DOWN * 7 + ENTER)
     child.expect_exact("How is one training run spread")
     child.send(DOWN + ENTER)
     changed = until(child, "   loggers      TensorBoard", *review[-5:])
@@ -166,8 +166,10 @@ def test_the_review_says_what_was_chosen_in_words_and_leaves_out_what_is_empty(t
     assert dict(rows) == {
         "project": "digits",
         "package": "digits",
-        "description": "Trains and evaluates an image classifier.",
+        "description": "Trains and evaluates a model.",
+        "task": "Image classification",
         "framework": "PyTorch Lightning",
+        "optimizers": "One",
         "strategy": "One process, one device",
         "precision": "bfloat16",
         "loggers": "MLflow, Weights & Biases",
@@ -214,7 +216,7 @@ def test_no_word_is_broken_on_a_narrow_terminal(tmp_path: Path, columns: int) ->
             child.send((DOWN * 2 if question.name == "serving" else "") + ENTER)
     look("Make this project?", "ci ")
     child.send(DOWN * 3 + ENTER)
-    look("What is it for", "classifier.)")
+    look("What is it for", "model.)")
 
 
 @pytest.mark.parametrize("question", ["What is the project called?", "Which library"])
@@ -262,7 +264,7 @@ def test_reasons_for_a_framework_go_when_another_is_chosen(tmp_path: Path) -> No
     child.expect_exact("Which number format")
     child.send(ENTER)
     child.expect_exact("Make this project?")
-    child.send(DOWN * 4 + ENTER)
+    child.send(DOWN * 5 + ENTER)
     child.expect_exact("Which library runs the training loop?")
     child.send(DOWN + ENTER)
     make(child)

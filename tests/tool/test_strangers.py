@@ -143,7 +143,7 @@ NAMES = (
     ".envrc",
     ".gitmodules",
     ".pre-commit-hooks.yaml",
-    "CLAUDE.md",
+    "GEMINI.md",
     "GNUmakefile",
     "autorun.inf",
     "conftest.py",

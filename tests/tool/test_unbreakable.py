@@ -310,8 +310,9 @@ def check_python(project: Path, *, imported: bool) -> None:
     sys.path.insert(0, str(project / "src"))
     importlib.invalidate_caches()
     try:
-        for path in sorted(package.glob("*.py")):
-            importlib.import_module(f"{package.name}.{path.stem}".removesuffix(".__init__"))
+        for path in sorted(package.rglob("*.py")):
+            name = ".".join(path.relative_to(package.parent).with_suffix("").parts)
+            importlib.import_module(name.removesuffix(".__init__"))
     finally:
         sys.path.pop(0)
         for module in [module for module in sys.modules if module.partition(".")[0] == package.name]:

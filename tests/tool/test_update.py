@@ -2,11 +2,14 @@
 
 import os
 import re
+import shutil
+from functools import partial
 from pathlib import Path
 
 import pytest
 import yaml
 
+from tests.support.proofs import once_for_all
 from tests.support.releases import (
     Environment,
     Releases,
@@ -21,6 +24,18 @@ from tests.support.releases import (
 )
 
 SOURCE = "git+mlscaffold::default"
+
+
+@pytest.fixture(scope="session")
+def made(old: Environment, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    make = partial(make_project, old)
+    return once_for_all(tmp_path_factory, "made-by-copier", make) / "project"
+
+
+@pytest.fixture
+def project(made: Path, tmp_path: Path) -> Path:
+    """A copy of a project of 0.1.0 that Copier alone has made, committed."""
+    return shutil.copytree(made, tmp_path / "project", symlinks=True)
 
 
 def make_project(environment: Environment, folder: Path) -> Path:
@@ -42,24 +57,19 @@ def notes(project: Path) -> list[str]:
     return (project / "NOTES.md").read_text(encoding="utf-8").split()
 
 
-def test_copier_finds_the_template_in_the_installed_package(old: Environment, tmp_path: Path) -> None:
-    project = make_project(old, tmp_path)
-
+def test_copier_finds_the_template_in_the_installed_package(project: Path) -> None:
     assert answers(project)["_src_path"] == SOURCE
     assert answers(project)["_commit"] == "v0.1.0"
 
 
-def test_a_fresh_project_is_up_to_date_and_nothing_is_asked(old: Environment, tmp_path: Path) -> None:
-    project = make_project(old, tmp_path)
-
+def test_a_fresh_project_is_up_to_date_and_nothing_is_asked(old: Environment, project: Path) -> None:
     said = old.run("copier", "update", cwd=project)
 
     assert "Keeping template version 0.1.0" in said
     assert git(project, "status", "--porcelain") == ""
 
 
-def test_a_new_release_arrives_and_an_edit_stays(old: Environment, new: Environment, tmp_path: Path) -> None:
-    project = make_project(old, tmp_path)
+def test_a_new_release_arrives_and_an_edit_stays(new: Environment, project: Path) -> None:
     (project / "NOTES.md").write_text("first\nsecond\nthird\nfourth\nFIFTH\n", encoding="utf-8")
     commit(project, "Edit the last line")
 
@@ -91,11 +101,10 @@ def test_a_question_that_is_new_takes_its_default(tmp_path: Path) -> None:
 
 
 def test_an_updated_project_is_the_one_that_the_new_release_makes(
-    old: Environment, new: Environment, tmp_path: Path
+    new: Environment, project: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "fresh").mkdir()
     fresh = make_project(new, tmp_path / "fresh")
-    project = make_project(old, tmp_path)
 
     new.run("copier", "update", cwd=project)
     commit(project)
@@ -103,10 +112,7 @@ def test_an_updated_project_is_the_one_that_the_new_release_makes(
     assert git(project, "rev-parse", "HEAD^{tree}") == git(fresh, "rev-parse", "HEAD^{tree}")
 
 
-def test_the_package_can_be_upgraded_in_place(
-    old: Environment, two_releases: Releases, tmp_path: Path
-) -> None:
-    project = make_project(old, tmp_path)
+def test_the_package_can_be_upgraded_in_place(project: Path, two_releases: Releases, tmp_path: Path) -> None:
     mine = install(two_releases.old, tmp_path / "mine")
     assert "Keeping" in mine.run("copier", "update", cwd=project)  # Copier keeps what it has fetched
 
@@ -117,9 +123,8 @@ def test_the_package_can_be_upgraded_in_place(
 
 
 def test_a_project_moves_between_the_package_and_a_git_address(
-    old: Environment, new: Environment, two_releases: Releases, tmp_path: Path
+    old: Environment, new: Environment, two_releases: Releases, project: Path
 ) -> None:
-    project = make_project(old, tmp_path)
     file = project / ".copier-answers.yml"
     address = f"git+{two_releases.repository.as_uri()}"
     file.write_text(file.read_text().replace(SOURCE, address))

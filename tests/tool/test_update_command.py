@@ -1,6 +1,7 @@
 """`mlscaffold update`, `set` and `diff`: what they refuse, what they say, what they leave."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,16 +9,24 @@ import pexpect  # type: ignore[import-untyped]
 import pytest
 
 from tests.support.command import CTRL_C, terminal
+from tests.support.proofs import once_for_all
 from tests.support.releases import Environment, commit, git, run
 
 Change = Callable[[Path], None]
 
 
+@pytest.fixture(scope="session")
+def made(old: Environment, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    def make(folder: Path) -> None:
+        old.run("mlscaffold", "new", "digits", "--ddp", "--yes", cwd=folder)
+
+    return once_for_all(tmp_path_factory, "made-by-us", make) / "digits"
+
+
 @pytest.fixture
-def project(old: Environment, tmp_path: Path) -> Path:
-    """A project of 0.1.0, with two processes, committed."""
-    old.run("mlscaffold", "new", "digits", "--ddp", "--yes", cwd=tmp_path)
-    return tmp_path / "digits"
+def project(made: Path, tmp_path: Path) -> Path:
+    """A copy of a project of 0.1.0, with two processes, committed."""
+    return shutil.copytree(made, tmp_path / "digits", symlinks=True)
 
 
 def edit(project: Path, name: str, old: str, new: str) -> None:
@@ -147,13 +156,13 @@ def test_reasons_for_a_framework_go_with_it(new: Environment, tmp_path: Path) ->
 def test_the_other_framework_keeps_the_edits_to_model_data_and_settings(
     new: Environment, project: Path
 ) -> None:
-    for name in ("src/digits/model.py", "src/digits/data.py", "configs/default.yaml"):
+    for name in ("src/digits/task/model.py", "src/digits/task/data.py", "configs/default.yaml"):
         edit(project, name, "\n", "\n# mine\n")
     commit(project)
     new.run("mlscaffold", "set", "framework=ignite", "--yes", cwd=project)
-    for name in ("src/digits/model.py", "src/digits/data.py", "configs/default.yaml"):
+    for name in ("src/digits/task/model.py", "src/digits/task/data.py", "configs/default.yaml"):
         assert "# mine\n" in (project / name).read_text()
-    assert "from ignite" in (project / "src/digits/engine.py").read_text()
+    assert "from ignite" in (project / "src/digits/training/engine.py").read_text()
 
 
 def test_a_project_in_a_folder_of_a_larger_repository_is_changed_alone(

@@ -27,20 +27,21 @@ WORKERS = ("--data.num_workers", "2")
 # A run whose loader process stops at the 13th batch of the epoch: `hangs` for ever or `dies`.
 STOPS = """
 import os, signal, sys, time
-from my_project import data, train
+from my_project import train
+from my_project.training import loading
 
-plain_batches, plain_item = data.TrainBatches.__iter__, data.Augmented.__getitem__
+plain_order, plain_item = loading.TrainOrder.__iter__, loading.Reader.__getitem__
 
-def batches(self):
-    for number, share in enumerate(plain_batches(self)):
-        yield (share[0], None) if number == 12 and not os.path.exists("mended") else share
+def order(self):
+    for number, share in enumerate(plain_order(self)):
+        yield None if number == 12 and not os.path.exists("mended") else share
 
 def item(self, share):
-    if share[1] is None:
+    if share is None:
         os.kill(os.getpid(), signal.SIGKILL) if END == "dies" else time.sleep(1000)
     return plain_item(self, share)
 
-data.TrainBatches.__iter__, data.Augmented.__getitem__ = batches, item
+loading.TrainOrder.__iter__, loading.Reader.__getitem__ = order, item
 END = sys.argv.pop(1)
 train.main()
 """
@@ -130,8 +131,8 @@ def left_alone(
 
 def test_a_run_with_loader_processes_ends_and_leaves_none(left_alone: tuple[int, str, Path]) -> None:
     code, said, folder = left_alone
-    assert (code, said) == (0, "")
-    assert json.loads((folder / "run/best.json").read_text())["finished"] == 40
+    assert (code, said) == (0, "loading PyTorch ...\n")
+    assert json.loads((folder / "run/run.json").read_text())["finished"] == 40
 
 
 def test_a_run_under_nohup_outlives_the_pipe_and_the_terminal_that_it_prints_to(
@@ -203,7 +204,7 @@ def test_names_of_classes_are_text_in_every_picture_and_line(framework: str, tmp
     data = ("--data.root", "data", "--data.batch_size", "16")
     project.run_fork(*TRAIN, *data, "--epochs", "1", "--out_dir", "run")
     assert (tmp_path / "run/confusion.png").exists()
-    assert json.loads((tmp_path / "run/best.json").read_text())["classes"] == sorted(names)
+    assert json.loads((tmp_path / "run/best.json").read_text())["about"]["classes"] == sorted(names)
     said = project.run_fork("-m", "my_project.predict", "--run", "run", "data/_c")
     assert {json.loads(line)["label"] for line in said.splitlines()} <= set(names)
     assert said.isprintable() or said.replace("\n", "").isprintable()
@@ -212,21 +213,22 @@ def test_names_of_classes_are_text_in_every_picture_and_line(framework: str, tmp
 # A run in which no file can grow beyond 4,000 bytes from its first checkpoint on, for a while or to its end.
 FULL = """
 import resource, sys, threading
-from my_project import storage, train
+from my_project import train
+from my_project.runs import files
 
 limit = int(sys.argv.pop(1))
-storage.PAUSES_S = (1, 1, 5) if limit > 0 else (0.01, 0.01)
+files.PAUSES_S = (1, 1, 5) if limit > 0 else (0.01, 0.01)
 end = resource.getrlimit(resource.RLIMIT_FSIZE)
-plain = storage.save_checkpoint
+plain = files.save_checkpoint
 
 def save(path, *others):
-    storage.save_checkpoint = plain
+    files.save_checkpoint = plain
     resource.setrlimit(resource.RLIMIT_FSIZE, (4000, end[1]))
     if limit > 0:
         threading.Timer(1.5, resource.setrlimit, (resource.RLIMIT_FSIZE, end)).start()
     plain(path, *others)
 
-storage.save_checkpoint = save
+files.save_checkpoint = save
 train.main()
 """
 
@@ -249,7 +251,7 @@ def test_a_disk_that_stays_full_ends_a_run_with_a_line(framework: str, tmp_path:
     done = project.start_fork("-c", FULL, "0", *TRAIN[2:], "--epochs", "2", "--out_dir", "run")
     assert done.returncode == 1
     assert done.stderr.count("NOT SAVED") == 2
-    assert "Mend that and try again; a run goes on with --resume auto." in done.stderr
+    assert "Mend that and try again; --resume auto continues a run." in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -260,7 +262,7 @@ def test_a_finished_run_that_is_asked_for_more_epochs_goes_on(framework: str, tm
     for epochs in (1, 3):
         go_on(str(epochs))
         assert newest(tmp_path / "run") == f"step-{20 * epochs:08}"
-        assert json.loads((tmp_path / "run/best.json").read_text())["finished"] == 20 * epochs
+        assert json.loads((tmp_path / "run/run.json").read_text())["finished"] == 20 * epochs
 
 
 @by_framework()
@@ -271,7 +273,10 @@ def test_a_second_run_in_a_folder_is_refused_until_the_first_is_gone(framework: 
     await_step(first, tmp_path / "run", 23)
     second = project.start_fork(*TRAIN, *settings)
     assert second.returncode == 1
-    assert "error: out_dir=run: it cannot be written to (another run is at work there)" in second.stderr
+    assert second.stderr.splitlines()[-1] == (
+        f"error: out_dir=run: another run is at work there, or was just now (process {first.pid})."
+        " Stop it, or give another --out_dir."
+    )
     os.kill(first.pid, signal.SIGKILL)  # its loaders are left to themselves
     end(first)
     project.run_fork(*TRAIN, *settings, "--max_steps", "45")

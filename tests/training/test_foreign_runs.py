@@ -18,20 +18,21 @@ from tests.support.projects import FRAMEWORKS, Project, rendered, write
 
 MAKE = """
 import sys
-from my_project import config, export, train
-sys.argv = "train --epochs 1 --max_steps 8 --num_threads 1 --model.width 8".split()
+from my_project import config, train
+from my_project.serving import exported
+sys.argv = "train --epochs 1 --max_steps 8 --num_threads 1 --model.width 8 --out_dir runs/default".split()
 cfg, _ = config.parse("train")
 train.run(cfg)
-export.export(cfg.out_dir, cfg, ["torch-export", "onnx", "torchscript"])
+exported.export(cfg.out_dir, cfg, ["torch-export", "onnx", "torchscript"])
 """
 # As `serve` does before it listens.
 SERVE = """
 import sys
 from pathlib import Path
-from my_project.config import plain_errors
-from my_project.serving.settings import Settings
+from my_project.errors import plain_errors
+from my_project.serving.exported import load_model
 with plain_errors():
-    Settings(backend=sys.argv[1]).load_model(Path("runs/theirs"))
+    load_model(Path("runs/theirs"), sys.argv[1])
     print("loaded")
 """
 RESUME = [
@@ -86,10 +87,8 @@ class Theirs:
         """With a manifest that is in order."""
         path = self.run / "checkpoints/step-00000008.pt"
         torch.save(content, path)
-        schema = json.loads((self.run / "best.json").read_text())["schema"]
-        manifest = {"schema": schema, "step": 8, "versions": {}, "sha256": sha256(path)}
-        seal = hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
-        path.with_suffix(".json").write_text(json.dumps(manifest | {"seal": seal}))
+        manifest = {"format": 1, "step": 8, "versions": {}, "sha256": sha256(path)}
+        path.with_suffix(".json").write_text(json.dumps(manifest))
 
     def change(self, name: str, **values: Any) -> None:
         path = self.run / name
@@ -200,13 +199,33 @@ def test_bad_settings_of_a_run_are_one_line(text: bytes, theirs: Theirs) -> None
 
 def test_a_bad_best_json_is_one_line(theirs: Theirs) -> None:
     path = theirs.run / "best.json"
-    for wrong in ({"schema": "x"}, {"shape": [1, "a", 8]}, {"shape": [1, -8, 8]}, {"classes": 5}):
-        theirs.change("best.json", **wrong)
+    about = json.loads(path.read_text())["about"]
+    of_the_task = ({"shape": ["a", 8, 8]}, {"shape": [-1, 8, 8]}, {"classes": 5})
+    for wrong in (
+        {"format": "x"},
+        {"assets": 3},
+        {"about": 3},
+        *({"about": about | bad} for bad in of_the_task),
+    ):
+        theirs.change("best.json", **wrong)  # type: ignore[arg-type]
         assert "best.json" in theirs.refuses("predict")
         shutil.copy(theirs.project.folder / "runs/default/best.json", path)
     path.write_bytes(b"\xff{")
     assert "best.json" in theirs.refuses("predict")
-    assert "best.json" in theirs.refuses("train")
+
+
+def test_a_run_names_no_file_outside_it(theirs: Theirs) -> None:
+    secret = theirs.run.parent / "secret"
+    secret.write_text("s3cr3t")
+    for name in ("../../secret", str(secret), "missing"):
+        theirs.change("best.json", assets={name: sha256(secret)})
+        theirs.refuses("predict")
+
+
+def test_a_bad_run_json_is_one_line(theirs: Theirs) -> None:
+    for content in (b"\xff{", b"[1]", b"5"):
+        (theirs.run / "run.json").write_bytes(content)
+        assert "run.json" in theirs.refuses("train")
 
 
 def test_a_bad_best_pt_is_one_line(theirs: Theirs) -> None:
@@ -223,8 +242,9 @@ def test_a_bad_best_pt_is_one_line(theirs: Theirs) -> None:
 
 def test_a_bad_checkpoint_is_one_line(theirs: Theirs) -> None:
     whole = torch.load(theirs.run / "checkpoints/step-00000008.pt", weights_only=True)
-    unread = ("epoch", "loops", "callbacks", "scaler", "lr_schedulers", "global_step")
-    parts = [key for key in whole if key not in unread]
+    parts = [
+        key for key in whole if key not in ("step", "versions", "scaler")
+    ]  # which nothing reads in float32
     for content in ([1], 5, *({k: v for k, v in whole.items() if k != key} for key in parts)):
         theirs.write_checkpoint(content)
         assert "step-00000008.pt" in (said := theirs.refuses("train")) or "resume=auto" in said
@@ -243,8 +263,8 @@ def test_a_bad_model_json_or_model_is_one_line(theirs: Theirs) -> None:
     for wrong in (
         {"sample": "x"},
         {"files": {"onnx": 3}},
-        {"classes": 3},
-        {"input": {"shape": ["b", 1, 10**6, 10**6]}},
+        {"about": 3},
+        {"about": {"classes": ["0"] * 10, "shape": [1, 10**6, 10**6]}},
     ):
         theirs.change("export/model.json", **wrong)
         assert "onnx" in theirs.refuses("onnx")

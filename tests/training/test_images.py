@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from tests.conftest import Say
 from tests.support.images import KINDS, Kind
@@ -96,16 +96,20 @@ def add_bad(folder: Path) -> list[Path]:
 
 
 def load(project: Project, *roots: Path) -> list[Any]:
-    """What `load_images` makes of folders: [classes, sizes of train, val and test], or what it says."""
+    """What folders hold: [classes, sizes of train, val and test], once all is read, or what is said."""
     script = """
 import json, sys
 from pathlib import Path
-from my_project import config, data
+from my_project.errors import UserError
+from my_project.task.data import open_data
+from my_project.task.settings import DataConfig
 for root in sys.argv[1:]:
     try:
-        images = data.load_images(config.DataConfig(root=Path(root)))
-        print(json.dumps([images.classes, len(images.train), len(images.val), len(images.test)]))
-    except config.UserError as error:
+        *splits, about, _ = open_data(DataConfig(root=Path(root)))
+        for source in splits:
+            source.batch([*range(len(source))], None)
+        print(json.dumps([about["classes"], *map(len, splits)]))
+    except UserError as error:
         print(json.dumps(str(error)))
 """
     return [json.loads(line) for line in project.run_fork("-c", script, *roots).splitlines()]
@@ -122,8 +126,10 @@ def test_every_mode_is_read_rightly_or_refused_by_name_alike_everywhere(
     if kind.refused:
         for reader in READERS[:2]:
             assert kind.refused in read[reader], read
-            assert f"0{Path(kind.name).suffix}: this image cannot be read" in read[reader]
-        assert read["in_service"] == "inputs[0]: no image"  # of the file itself it says nothing
+            assert f"{Path(kind.name).suffix}: this image cannot be read" in read[reader]
+        assert (
+            read["in_service"] == "inputs[0]: it cannot be decoded in 48 MB"
+        )  # of the file itself it says nothing
         say(f"{kind.name:24} {kind.mode:6} refused: {kind.refused}")
         return
     for reader in READERS:
@@ -147,16 +153,17 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
-from my_project import config, data
+from my_project.task.data import open_data
+from my_project.task.settings import DataConfig
 
 def check(root, images, labels):
     options = {"test_size": 0.15, "random_state": 0}
     rest, test = train_test_split(np.arange(len(labels)), stratify=labels, **options)
     train, val = train_test_split(rest, stratify=labels[rest], **options)
-    read = data.load_images(config.DataConfig(root=root))
-    for part, split in zip((train, val, test), read[:3]):
-        assert torch.equal(split.tensors[0], images[part])
-        assert torch.equal(split.tensors[1], labels[part])
+    for part, split in zip((train, val, test), open_data(DataConfig(root=root))[:3], strict=False):
+        batch = split.batch([*range(len(split))], None)
+        assert torch.equal(batch["image"], images[part] / 255)
+        assert torch.equal(batch["label"], labels[part])
 
 root = Path(sys.argv[1])
 paths = [sorted((root / name).rglob("*.*")) for name in ("cat", "dog")]
@@ -174,6 +181,126 @@ check(None, images, torch.tensor(digits.target))
             path.parent.mkdir(parents=True, exist_ok=True)
             noise(number).convert(mode).save(path)
     project(FRAMEWORKS[0]).run_fork("-c", script, tmp_path)
+
+
+UPRIGHT = """
+import json, sys
+from pathlib import Path
+from types import SimpleNamespace
+from my_project import config
+from my_project.task import data, inputs as task
+from my_project.serving import inputs, settings
+
+model = SimpleNamespace(about={"shape": data.FOLDER_SHAPE})
+reader = inputs.Reader(lambda: model, settings.Settings())
+for root in sorted(Path(sys.argv[1]).iterdir()):
+    source = data.open_data(config.DataConfig(root=root)).train
+    trained = task.from_batch(source.batch([source.labels.tolist().index(1)], None))
+    path = min((root / "seen").iterdir())
+    ((_, predicted),) = task.read(str(path), model.about, config.DataConfig())
+    served = reader.decode([path.read_bytes()], model.about)[0]
+    told = [trained["images"][0], predicted["images"], served["images"]]
+    corners = [[int(image[0, row, column]) // 100 for row in (0, -1) for column in (0, -1)] for image in told]
+    print(json.dumps([root.name, corners]))
+"""
+
+
+def turned(number: int) -> Image.Image:
+    """A picture whose quarters are white, grey, white and black, as it is stored with EXIF's orientation."""
+    upright = np.zeros((64, 64, 3), np.uint8)
+    upright[:32, :32] = upright[:32, 32:] = upright[32:, :32] = 255
+    upright[:32, 32:] = 150
+    transposed = upright.transpose(1, 0, 2)
+    stored = {
+        1: upright,
+        2: upright[:, ::-1],
+        3: upright[::-1, ::-1],
+        4: upright[::-1],
+        5: transposed,
+        6: transposed[::-1],
+        7: transposed[::-1, ::-1],
+        8: transposed[:, ::-1],
+    }
+    return Image.fromarray(np.ascontiguousarray(stored[number]))
+
+
+def test_an_image_is_turned_as_its_exif_says_and_alike_everywhere(
+    project: GetProject, tmp_path: Path
+) -> None:
+    """Of each of the eight orientations; EXIF that cannot be read turns nothing and refuses nothing."""
+    for suffix in ("jpg", "png", "webp", "tif"):
+        for number in range(1, 9):
+            root = classes(tmp_path / f"{suffix}-{number}", "other")
+            exif = Image.Exif()
+            exif[0x0112] = number
+            (root / "seen").mkdir()
+            for copy in range(10):
+                turned(number).save(root / f"seen/{copy}.{suffix}", exif=exif)
+    root = classes(tmp_path / "damaged", "other")
+    (root / "seen").mkdir()
+    damaged = PngImagePlugin.PngInfo()
+    damaged.add_text("Raw profile type exif", "\nexif\n 4\nno numbers\n")
+    for copy in range(10):
+        turned(1).save(root / f"seen/{copy}.png", pnginfo=damaged)
+    for line in project(FRAMEWORKS[0]).run_fork("-c", UPRIGHT, tmp_path).splitlines():
+        name, corners = json.loads(line)
+        assert corners == [[2, 1, 2, 0]] * 3, name
+
+
+def test_every_suffix_that_pillow_gives_a_format_is_read(project: GetProject, tmp_path: Path) -> None:
+    script = """
+from PIL import Image
+from my_project import images
+known = {suffix for suffix, form in Image.registered_extensions().items() if form in images.FORMATS}
+print(*sorted(known), "|", *sorted(images.SUFFIXES))
+"""
+    known, _, ours = project(FRAMEWORKS[0]).run_fork("-c", script).strip().partition(" | ")
+    assert known == ours
+    root = classes(tmp_path / "images", "cat", "dog")
+    for number, path in enumerate(sorted((root / "cat").iterdir())):
+        noise(number).save(path.with_suffix(".jpg"))
+        path.with_suffix(".jpg").rename(path.with_suffix((".jfif", ".jpe", ".JPE", ".Jfif")[number % 4]))
+        path.unlink()
+    assert load(project(FRAMEWORKS[0]), root) == [[["cat", "dog"], 14, 3, 3]]
+
+
+def test_links_to_folders_are_followed_but_not_in_circles(project: GetProject, tmp_path: Path) -> None:
+    root = classes(tmp_path / "root", "cat", "dog")
+    for number in range(10):
+        save(tmp_path / "disk/more" / f"{number}.png", 50 + number)
+        save(tmp_path / "disk/tail" / f"{number}.png", 70 + number)
+    (root / "cat/more").symlink_to(tmp_path / "disk/more")
+    (root / "dog/deep").mkdir()
+    (root / "dog/deep/tail").symlink_to(tmp_path / "disk/tail")
+    for link, target in (
+        (root / "cat/up", root),
+        (root / "cat/self", root / "cat"),
+        (tmp_path / "disk/more/back", root / "cat"),
+        (tmp_path / "disk/tail/there", tmp_path / "disk/tail"),
+    ):
+        link.symlink_to(target)
+    ours = project(FRAMEWORKS[0])
+    assert load(ours, root) == [[["cat", "dog"], 28, 6, 6]]
+
+    (root / "cat/gone").symlink_to(tmp_path / "unmounted")
+    (root / "dog/loop").symlink_to(root / "dog/loop")
+    (told,) = load(ours, root)
+    assert f"{root / 'cat/gone'}: this image cannot be read ([Errno 2] No such file" in told
+    (root / "cat/gone").unlink()
+    (told,) = load(ours, root)
+    assert re.search(r"dog/loop: this image cannot be read \(.*levels of symbolic links", told), told
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="Nothing is closed to root.")
+def test_a_folder_that_may_not_be_read_is_named(project: GetProject, tmp_path: Path) -> None:
+    root = classes(tmp_path / "root", "cat", "dog")
+    save(root / "cat/closed/0.png")
+    (root / "cat/closed").chmod(0)
+    try:
+        (told,) = load(project(FRAMEWORKS[0]), root)
+    finally:
+        (root / "cat/closed").chmod(0o700)
+    assert told.startswith(f"{root / 'cat/closed'}: it cannot be used (Permission denied)")
 
 
 def test_folders_train_val_and_test_are_the_splits(project: GetProject, tmp_path: Path) -> None:
@@ -233,18 +360,21 @@ def test_a_folder_that_cannot_be_trained_on_is_named_in_a_line(project: GetProje
 
 
 @by_framework()
-def test_a_bad_image_is_named_in_a_line_before_anything_is_written(
+def test_a_bad_image_is_named_in_a_line_by_whatever_process_reads_it(
     project: GetProject, tmp_path: Path, framework: str
 ) -> None:
     ours = project(framework)
-    for bad in add_bad(tmp_path / "bad"):
-        root = classes(tmp_path / bad.stem, "cat", "dog")
-        bad.rename(root / "dog" / bad.name)
-        done = ours.start_fork("-m", "my_project.train", "--data.root", root, "--out_dir", tmp_path / "run")
+    for number, bad in enumerate(add_bad(tmp_path / "bad")):
+        root = tmp_path / bad.stem
+        for split in ("train", "val", "test"):
+            classes(root / split, "cat", "dog", copies=4)
+        bad.rename(root / "train/dog" / bad.name)
+        workers = ("--data.num_workers", str(number % 2), "--out_dir", tmp_path / bad.stem / "run")
+        done = ours.start_fork("-m", "my_project.train", "--data.root", root, *QUICK, *workers)
         assert done.returncode == 1, done.stderr
-        assert done.stderr.startswith(f"error: {root / 'dog' / bad.name}: this image cannot be read (")
-        assert done.stderr.count("\n") == 1
-        assert not (tmp_path / "run").exists()
+        *_, said = done.stderr.splitlines()
+        assert said.startswith(f"error: {root / 'train/dog' / bad.name}: this image cannot be read (")
+        assert done.stderr.count("\n") == 2  # the first says that PyTorch is being loaded
 
 
 @pytest.mark.cold
@@ -263,13 +393,14 @@ def test_bad_images_of_a_littered_folder_with_splits_are_left_out_and_counted(
 
     refused = ours.start_fork("-m", "my_project.train", *settings)
     assert refused.returncode == 1
-    assert refused.stderr.startswith(f"error: {bad[0]}: this image cannot be read (")
-    assert not run.exists()
-    trained = ours.start("-m", "my_project.train", *settings, "--data.skip_bad", "true")
+    assert any(f"error: {path}: this image cannot be read (" in refused.stderr for path in bad)
+    run = tmp_path / "again"
+    skips = ("--data.skip_bad", "true", "--out_dir", run)
+    trained = ours.start("-m", "my_project.train", *settings, *skips)
     assert trained.returncode == 0, trained.stderr
     names = ", ".join(repr(str(path)) for path in bad)
     assert f"4 of 13 images are left out, as they cannot be read: [{names}]" in trained.stderr
-    assert json.loads((run / "best.json").read_text())["classes"] == ["cat", "dog"]
+    assert json.loads((run / "best.json").read_text())["about"]["classes"] == ["cat", "dog"]
 
     for other in FRAMEWORKS:  # each reads the other's weights
         evaluated = project(other).start_fork("-m", "my_project.evaluate", "--run", run)

@@ -98,7 +98,7 @@ def train_on_two_nodes(project: Project, network: Network) -> str:
         for node in nodes:
             node.kill()
     assert [node.returncode for node in nodes] == [0, 0], said
-    return (project.folder / "runs/default/metrics.csv").read_text()
+    return (project.folder / "runs/0001/metrics.csv").read_text()
 
 
 @pytest.mark.cold
@@ -149,8 +149,8 @@ def test_one_process_finds_that_512_can_train(
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ("--size 512", "data.batch_size=64: the 1297 training images are too few for one step of 512"),
-        ("--size 256 --data.batch_size 4", "230 held-out images are too few for 256 processes"),
+        ("--size 512", "data.batch_size=64: the 1297 training samples are too few for one step of 512"),
+        ("--size 256 --data.batch_size 4", "230 held-out samples are too few for 256 processes"),
     ],
 )
 def test_shares_that_would_be_empty_are_named(projects: MakeProject, settings: str, message: str) -> None:
@@ -163,7 +163,7 @@ def test_shares_that_would_be_empty_are_named(projects: MakeProject, settings: s
 @by_framework(8)
 def test_a_weight_that_cannot_be_sharded_is_found_without_a_cluster(framework: str, tmp_path: Path) -> None:
     project = project_of(framework, "fsdp", tmp_path)
-    model = tmp_path / "src/my_project/model.py"
+    model = tmp_path / "src/my_project/task/model.py"
     layer = "self.dropout = nn.Dropout(cfg.dropout)"
     assert layer in model.read_text()
     model.write_text(model.read_text().replace(layer, f"{layer}\n        self.scale = _scale()") + SCALE)

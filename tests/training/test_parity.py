@@ -26,8 +26,9 @@ ALONE = {
     "fp16 cosine": "",
     "fp16 plateau": "--optim.accumulate 4",
     "fp16 onecycle": "--optim.grad_clip 0",
+    "fp32 cosine, validates within epochs": "--validate_every 3 --save_every 2 --optim.accumulate 3",
     "fp32 cosine, stops early": "--patience 1 --optim.lr 0",
-    "fp32 cosine, ends within an epoch": "--max_steps 14 --optim.label_smoothing 0.1 --seed 3",
+    "fp32 cosine, ends within an epoch": "--max_steps 14 --objective.label_smoothing 0.1 --seed 3",
 }
 TOGETHER = {
     "fp32 cosine": "--optim.accumulate 3",
@@ -98,6 +99,22 @@ def test_both_frameworks_keep_the_same_best_weights(
     assert all(torch.equal(ours[key], theirs[key]) for key in ours)
 
 
+@pytest.mark.parametrize(("strategy", "name"), RUNS)
+@pytest.mark.parametrize("other", OTHERS)
+def test_both_frameworks_write_the_same_checkpoints(
+    short_runs: ShortRuns, other: str, strategy: str, name: str
+) -> None:
+    ours, theirs = (
+        {path.name: what_training_changes(path) for path in (folder[name] / "checkpoints").glob("step-*.pt")}
+        for folder in (short_runs(framework, strategy) for framework in (FIRST, other))
+    )
+    assert len(ours) in (1, 2)
+    assert ours.keys() == theirs.keys()
+    for step, state in ours.items():
+        assert state.keys() == theirs[step].keys()
+        assert not [part for part, value in state.items() if not same(value, theirs[step][part])], step
+
+
 @pytest.mark.parametrize("strategy", STRATEGIES)
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_the_runs_that_are_compared_do_different_things(
@@ -156,11 +173,10 @@ def test_a_float16_checkpoint_holds_the_gradient_scaler(
 
 
 def what_training_changes(checkpoint: Path) -> dict[str, object]:
-    """Weights, optimizer, schedule and scaler of a checkpoint, by where they are in it."""
+    """All of a checkpoint but for versions, by where it is in it."""
     state = torch.load(checkpoint, weights_only=True)
-    parts = {"state_dict", "optimizer_states", "lr_schedulers", "MixedPrecision"}  # Lightning's
-    parts |= {"model", "optimizer", "schedule", "scaler"}  # Ignite's
-    values, _ = tree_flatten_with_path({name: state[name] for name in parts & set(state)})
+    del state["versions"]
+    values, _ = tree_flatten_with_path(state)
     return {keystr(path): value for path, value in values}
 
 

@@ -13,7 +13,17 @@ from tests.support.projects import FRAMEWORKS, Project, by_pair, rendered, times
 
 TIMES = times(2, 20)
 SHORT = ["--max_steps", "2", "--model.width", "8", "--num_threads", "1"]
-FILES = [".lock", "best.json", "best.pt", "config.yaml", "confusion.png", "curves.png", "metrics.csv"]
+FILES = [
+    ".lock",
+    "best.json",
+    "best.pt",
+    "config.yaml",
+    "confusion.png",
+    "curves.png",
+    "metrics.csv",
+    "run.json",
+]
+FIRST_LINE = "loading PyTorch ...\n"  # all that a run says on stderr
 CHECKPOINT = ["checkpoints/step-00000002.json", "checkpoints/step-00000002.pt"]
 
 
@@ -29,7 +39,11 @@ def wrong_with(project: Project, run: str, processes: int) -> str:
     train = ("-m", f"{project.package}.train", *SHORT, "--out_dir", run)
     try:
         done = project.start(*train, processes=processes, timeout_s=120, **own)
-        wrong = f"exit code {done.returncode}:\n{done.stderr}" if done.returncode or done.stderr else ""
+        wrong = (
+            f"exit code {done.returncode}:\n{done.stderr}"
+            if done.returncode or done.stderr != FIRST_LINE
+            else ""
+        )
     except subprocess.TimeoutExpired:
         wrong = "it hung"
     if left := left_behind(mark):

@@ -8,47 +8,62 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.conftest import Say
 from tests.support import forks, proofs
 from tests.support.projects import STRATEGIES, Project, by_framework, rendered, times, write
 from tests.support.releases import ROOT
 
-# Runs of earlier releases: two that were stopped after two of three epochs, of which the second averaged its
-# weights, and one that was stopped within its fifth epoch, after it had halved its rate on a plateau.
-OLD = {
-    release: Path(__file__).with_name(f"schema-{schema}")
-    for release, schema in (("0.1.0", 1), ("0.3.1", 3), ("0.7.2", 4))
-}
+# Of the task, settings and width 2 that a project of release 0.7.2 with Ignite had.
+OLD = Path(__file__).with_name("run-of-0.7.2")
 
 
 def without_loggers(framework: str, folder: Path) -> Project:
     return Project(write(rendered({"framework": framework, "loggers": []}), folder), "my_project")
 
 
-@pytest.mark.parametrize("release", OLD)
 @by_framework(26)
-def test_a_run_of_an_earlier_release_goes_on_with_the_numbers_it_would_have_had(
-    framework: str, release: str, tmp_path: Path
+def test_a_run_of_a_release_before_1_0_is_refused_in_a_line_that_says_what_to_do(
+    framework: str, tmp_path: Path
 ) -> None:
     project = without_loggers(framework, tmp_path)
-    old = shutil.copytree(OLD[release] / framework, tmp_path / "old")
-    project.run_fork(
-        "-m", "my_project.train", "--config", "old/config.yaml", "--out_dir", "old", "--resume", "auto"
-    )
-    assert (old / "metrics.csv").read_text() == (old / "whole.csv").read_text()
-    newest = max((old / "checkpoints").glob("*.json"))
-    assert '"schema": 5' in newest.read_text()
+    shutil.copytree(OLD, tmp_path / "old")
+    before = contents(tmp_path / "old")
+    for verb, path in {
+        "evaluate --run old": "old/best.json",
+        "predict --run old image.png": "old/best.json",
+        "train --out_dir old --resume auto --model.width 2": "old/checkpoints/step-00000023.pt",
+    }.items():
+        done = project.start_fork("-m", *f"my_project.{verb}".split())
+        assert done.returncode == 1
+        assert done.stderr.splitlines()[-1] == (
+            f"error: {path}: a release before 0.8 of the template wrote it."
+            " A new run can start from its weights: python -m my_project.train --init_from old"
+        )
+        assert "Traceback" not in done.stderr
+    assert contents(tmp_path / "old") == before
 
 
-@pytest.mark.parametrize("release", OLD)
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 @by_framework(26)
-def test_best_weights_of_an_earlier_release_still_predict(
-    framework: str, release: str, tmp_path: Path
+def test_a_new_run_starts_from_the_weights_of_a_run_of_a_release_before_1_0(
+    framework: str, tmp_path: Path
 ) -> None:
     project = without_loggers(framework, tmp_path)
-    shutil.copytree(OLD[release] / framework, tmp_path / "old")
-    assert "test/accuracy" in project.run_fork("-m", "my_project.evaluate", "--run", "old")
+    learns_nothing = ("--optim.lr", "0", "--epochs", "1", "--model.width", "2")
+    for given in (OLD, OLD / "best.pt"):
+        out_dir = ("--out_dir", given.name)
+        project.run_fork("-m", "my_project.train", "--init_from", given, *learns_nothing, *out_dir)
+        old, new = (
+            torch.load(path, weights_only=True)
+            for path in (OLD / "best.pt", tmp_path / given.name / "best.pt")
+        )
+        assert old.keys() == new.keys()
+        assert all(torch.equal(old[name], new[name]) for name in old)
 
 
 RUN = (
@@ -130,28 +145,44 @@ from pathlib import Path
 import torch
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
-from my_project.config import Config, OptimConfig, UserError
-from my_project.model import ModelConfig
+from my_project.config import Config, OptimConfig
+from my_project.errors import UserError
+from my_project.task.settings import ModelConfig
 from my_project.train import run
 
-CFG = Config(epochs=2, log_every=5, num_threads=1, model=ModelConfig(width=8), ema_decay=0.9)
-at, steps = "", 0  # what goes wrong, and in which step
+CFG = Config(
+    epochs=2,
+    log_every=5,
+    num_threads=1,
+    ema_decay=0.9,
+    model=ModelConfig(width=8),
+    optim=OptimConfig(accumulate=2),
+)
+at, batches = "", 0  # what goes wrong, and in which batch
 
 
 def before(module, inputs):
-    global steps
+    global batches
     if not (isinstance(module, torch.nn.Conv2d) and module.in_channels == 1 and module.training):
         return
-    steps += 1
-    if at == "error" and steps == 27:
+    batches += 1
+    if at == "error" and batches == 28:
         raise ValueError("broken")
-    if at == "memory" and steps > 26 and len(inputs[0]) > 16:
-        raise torch.OutOfMemoryError("out of memory")
+    if at == "memory" and batches > 27:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has ...")
+
+
+def break_off(gradient):
+    raise ValueError("broken behind")
 
 
 def after(module, inputs, outputs):
-    if at == "gradient" and steps == 7 and isinstance(module, torch.nn.Linear) and module.training:
+    if not (isinstance(module, torch.nn.Linear) and module.training):
+        return
+    if at == "gradient" and batches == 13:
         outputs.register_hook(lambda gradient: gradient * torch.inf)
+    if at == "backward" and batches == 28:
+        outputs.register_hook(break_off)
 
 
 register_module_forward_pre_hook(before)
@@ -159,23 +190,24 @@ register_module_forward_hook(after)
 
 
 def trained(name, **settings):
-    global at, steps
-    at, steps = name, 0
+    global at, batches
+    at, batches = name, 0
     try:
         return run(replace(CFG, out_dir=Path(name), **settings))
     except (ValueError, UserError) as error:
         return str(error)
 
 
-found = {name: trained(name) for name in ("whole", "error", "memory", "gradient")}
+found = {name: trained(name) for name in ("whole", "error", "backward", "memory", "gradient")}
 saved = torch.load(max(Path("gradient/checkpoints").glob("*.pt")), weights_only=True)
-optimizer = saved["optimizer"] if "optimizer" in saved else saved["optimizer_states"][0]
-states = optimizer["state"].values()
+states = saved["update"]["optimizer"]["state"].values()
 at = ""
-found["resumed"] = run(replace(CFG, out_dir=Path("error"), resume="auto"))
+for name in ("error", "backward", "memory"):
+    found[name] = [found[name], max(path.stem for path in Path(name, "checkpoints").glob("*.pt"))]
+    found[name].append(run(replace(CFG, out_dir=Path(name), resume="auto")))
 found["updates"] = sorted({int(state["step"]) for state in states})
 found["finite"] = all(bool(value.isfinite().all()) for state in states for value in state.values())
-print(json.dumps(found))
+print("found", json.dumps(found))
 """
 
 
@@ -184,25 +216,22 @@ def test_errors_memory_that_runs_out_and_gradients_that_are_not_finite_lose_noth
     framework: str, tmp_path: Path
 ) -> None:
     project = without_loggers(framework, tmp_path)
-    found = json.loads(project.run_fork("-c", FAILURES).splitlines()[-1])
+    lines = project.run_fork("-c", FAILURES).splitlines()
+    found = json.loads(next(line for line in lines if line.startswith("found")).removeprefix("found"))
 
-    assert found["error"] == "broken"  # and the state after step 26 was saved, within the second epoch
-    assert found["resumed"] == found["whole"]
-    whole, resumed = (tmp_path / name / "metrics.csv" for name in ("whole", "error"))
-    assert resumed.read_text() == whole.read_text()
-
-    assert found["memory"] == pytest.approx(found["whole"], abs=0.01)
-    assert "micro_batches: 4\n" in (tmp_path / "memory/config.yaml").read_text()
-    rows = [
-        [float(line.split(",")[-1]) for line in (tmp_path / name / "metrics.csv").read_text().split()[1:]]
-        for name in ("memory", "whole")
-    ]
-    assert rows[0] == pytest.approx(rows[1], rel=1e-3)
+    messages = {
+        "error": "broken",
+        "backward": "broken behind",
+        "memory": "memory ran out (CUDA out of memory). Lower data.batch_size and raise optim.accumulate,"
+        " or set activation_checkpointing or precision=bf16.",
+    }
+    whole = (tmp_path / "whole/metrics.csv").read_text()
+    for name, message in messages.items():  # all in the second batch of step 14, within the second epoch
+        assert found[name] == [message, "step-00000013", found["whole"]]
+        assert (tmp_path / name / "metrics.csv").read_text() == whole
 
     assert found["gradient"].startswith("step 7: its gradient was not finite")
-    assert sorted(path.name for path in (tmp_path / "gradient/checkpoints").glob("*.pt")) == [
-        "step-00000010.pt"
-    ]
+    assert [path.name for path in (tmp_path / "gradient/checkpoints").glob("*.pt")] == ["step-00000010.pt"]
     assert found["updates"] == [9]  # of ten steps
     assert found["finite"]
 

@@ -22,22 +22,23 @@ import torch
 from mlscaffold.catalogue import Answers
 from tests.conftest import Say
 from tests.support import forks
-from tests.support.projects import SOAK, Project, by_framework, by_pair, rendered, times, write
+from tests.support.projects import FRAMEWORKS, SOAK, Project, by_framework, by_pair, rendered, times, write
 from tests.support.proofs import once
 from tests.support.releases import ROOT
 
+APART = ("framework", "strategy")  # share nothing, so they may run in several processes
 Harm = dict[str, str | float]
 EXIT_CODES = {"SIGTERM": 143, "SIGINT": 130, "SIGUSR1": 75}
-STEPS = 80
-EPOCH_ENDS = [20, 40, 60, 80]
-COMMON = ["--epochs", "4", "--log_every", "3", "--num_threads", "1", "--optim.accumulate", "2"]
+STEPS = 56
+EPOCH_ENDS = [14, 28, 42, 56]  # the last step of each is on one batch, others on three
+COMMON = ["--epochs", "4", "--log_every", "3", "--num_threads", "1", "--optim.accumulate", "3"]
 COMMON += ["--model.width", "4", "--model.dropout", "0.2", "--ema_decay", "0.9"]
 ALONE, TOGETHER = ["--data.batch_size", "32"], ["--data.batch_size", "16"]  # 40 batches an epoch
 VARIANTS = [
-    ["--optim.schedule", "onecycle"],
-    ["--optim.schedule", "cosine", "--precision", "fp16"],
+    ["--optim.schedule", "onecycle", "--validate_every", "5"],
+    ["--optim.schedule", "cosine", "--precision", "fp16", "--save_every", "4"],
     ["--optim.schedule", "plateau", "--data.num_workers", "2"],
-    ["--optim.schedule", "cosine", "--precision", "bf16", "--optim.grad_clip", "0"],
+    ["--precision", "bf16", "--optim.grad_clip", "0", "--validate_every", "9", "--save_every", "5"],
 ]
 MOST_S = 150  # of a run, on a busy machine
 LONGEST_S = 10  # from a signal to one process to the end of all
@@ -63,6 +64,7 @@ class Forked:
         """Train into a folder, or go on there.
 
         `harm` names the process, the `rank`, that gets a `signal`, and when: see `harmed_run`; or `after_s`.
+        With `pause_s`, a save that failed is tried again after that time only.
         """
         arguments = [*COMMON, *(ALONE if self.ranks == 1 else TOGETHER), *settings]
         arguments += ["--out_dir", f"runs/{run}", "--resume", "auto"]
@@ -116,11 +118,10 @@ class Forked:
         """Hashes of what a run ended with: its metrics, its best weights, and its last state."""
         folder = self.run(run)
         state = torch.load(folder / f"checkpoints/step-{STEPS:08d}.pt", weights_only=True)
-        state.pop("loops", None)  # Lightning's counters of how often something was started
-        kept = {k: v for k, v in state.get("callbacks", {}).items() if "ModelCheckpoint" not in k}  # paths
+        del state["versions"]  # of the framework, too
         texts = {name: (folder / name).read_text() for name in ("metrics.csv", "best.json")}
         weights = torch.load(folder / "best.pt", weights_only=True)
-        texts |= {"best.pt": flat(weights), "state": flat(state | {"callbacks": kept})}
+        texts |= {"best.pt": flat(weights), "state": flat(state)}
         return {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()}
 
     def said(self) -> str:
@@ -172,7 +173,7 @@ def test_a_run_that_ends_after_any_step_goes_on_to_the_same_end(
     forked: GetForked, framework: str, say: Say
 ) -> None:
     project = forked(framework, "single")
-    steps = list(range(1, STEPS + 1)) if SOAK else [1, 7, 20, 39, 57, 80]
+    steps = list(range(1, STEPS + 1)) if SOAK else [1, 8, 14, 27, 20, 56]
     for number, step in enumerate(steps):
         variant, run = number % len(VARIANTS), f"step-{step}"
         harm: Harm = {"where": "step", "at": step, "signal": "SIGUSR1", "rank": 0}
@@ -190,7 +191,7 @@ def test_two_processes_end_together_when_one_gets_a_signal_and_go_on_to_the_same
     forked: GetForked, framework: str, strategy: str, say: Say
 ) -> None:
     project = forked(framework, strategy)
-    steps = [1, 7, 13, 19, *EPOCH_ENDS, 27, 41, 59, 73] if SOAK else [7, 20]
+    steps = [1, 7, 13, 20, *EPOCH_ENDS, 27, 35, 43, 49] if SOAK else [7, 14]
     ends = list(islice(zip(cycle(steps), cycle([*EXIT_CODES.items(), ("SIGUSR1", 75)])), times(2, 30)))
     slowest = 0.0
     for number, (step, (name, code)) in enumerate(ends):
@@ -210,6 +211,44 @@ def test_two_processes_end_together_when_one_gets_a_signal_and_go_on_to_the_same
     )
 
 
+@by_framework(4)
+@pytest.mark.timeout(1200)
+def test_a_run_that_another_framework_began_goes_on_to_the_same_end(
+    forked: GetForked, framework: str, say: Say
+) -> None:
+    project = forked(framework, "single")
+    for variant, other in enumerate(name for name in FRAMEWORKS if name != framework):
+        began, run = forked(other, "single"), f"from-{other}"
+        harm: Harm = {"where": "step", "at": 20, "signal": "SIGUSR1", "rank": 0}
+        assert began.train(run, VARIANTS[variant], **harm).codes == [75], began.said()
+        project.run(run).parent.mkdir(exist_ok=True)
+        began.run(run).rename(project.run(run))
+        project.go_on(run, VARIANTS[variant])
+        check_end(project, run, variant, other)
+        say(f"R1 {framework}: went on from step 20 of a run of {other} to the same end")
+
+
+@by_framework(3, 5)
+def test_a_run_that_was_stopped_early_is_over_whatever_came_before_its_end(
+    forked: GetForked, framework: str
+) -> None:
+    project, learns_nothing = forked(framework, "single"), ["--optim.lr", "1e-9", "--patience", "2"]
+    project.go_on("early", learns_nothing)
+    harm: Harm = {"where": "validation", "at": 1 + 2 * 8 + 4, "signal": "SIGUSR1", "rank": 0}
+    assert project.train("ended", learns_nothing, **harm).codes == [75]
+    assert "finished" not in (project.run("ended") / "run.json").read_text()
+    project.go_on("ended", learns_nothing)
+    assert project.checkpoints("ended") == project.checkpoints("early") == [28, 42]  # of three epochs
+    for name in ("early", "ended"):
+        run = json.loads((project.run(name) / "run.json").read_text())
+        assert run["finished"] == STEPS
+        assert run["ended"] == "stopped early: no better val/accuracy in 2 validations"
+    metrics = [(project.run(name) / "metrics.csv").read_text() for name in ("early", "ended")]
+    assert metrics[0] == metrics[1]
+    project.go_on("early", [*learns_nothing, "--epochs", "8"])  # for more it has all of its patience again
+    assert project.checkpoints("early") == [56, 70]
+
+
 @by_framework(5)
 @pytest.mark.soak
 @pytest.mark.timeout(6000)
@@ -217,7 +256,7 @@ def test_a_signal_in_a_step_a_validation_or_a_save_ends_in_its_code_with_the_sta
     forked: GetForked, framework: str, say: Say
 ) -> None:
     project, chance, number = forked(framework, "single"), random.Random(1), times(6, 50)
-    places = {"step": (1, STEPS), "validation": (1, 16), "save": (9, 20)}  # those before are no state's
+    places = {"step": (1, STEPS), "validation": (1, 16), "save": (7, 20)}  # those before are no state's
     for i, (where, (name, code)) in enumerate(islice(zip(cycle(places), cycle(EXIT_CODES.items())), number)):
         harm: Harm = {"where": where, "at": chance.randint(*places[where]), "signal": name, "rank": 0}
         run = f"signal-{i}"
@@ -237,7 +276,6 @@ def test_a_run_that_is_killed_anywhere_ends_as_one_that_was_not(
     forked: GetForked, framework: str, say: Say
 ) -> None:
     project, chance, number = forked(framework, "single"), random.Random(2), times(6, 100)
-    whole(project, 0)
     begin = time.monotonic()
     project.go_on("timed", VARIANTS[0])
     seconds = time.monotonic() - begin
@@ -249,11 +287,12 @@ def test_a_run_that_is_killed_anywhere_ends_as_one_that_was_not(
             harm: Harm = {"where": "save", "at": chance.randint(1, 25)}
         else:
             harm = {"after_s": chance.uniform(0, 0.9 * seconds)}
-        ended = project.train(f"killed-{i}", VARIANTS[0], signal="SIGKILL", rank=0, **harm)
+        variant = i // 2 % 2
+        ended = project.train(f"killed-{i}", VARIANTS[variant], signal="SIGKILL", rank=0, **harm)
         assert ended.codes in ([-9], [0]), project.said()
         killed["save" if i % 2 else "anywhere"] += ended.codes == [-9]
-        project.go_on(f"killed-{i}", VARIANTS[0])
-        check_end(project, f"killed-{i}", 0, harm)
+        project.go_on(f"killed-{i}", VARIANTS[variant])
+        check_end(project, f"killed-{i}", variant, harm)
         assert i < 2 * number, "most runs ended before they were to be killed"
     said = ", ".join(f"{kills} {where}" for where, kills in killed.items())
     say(f"R2 {framework}: killed {number} times ({said}); all {i} runs went on to the same end")
@@ -267,17 +306,18 @@ def test_every_damage_to_the_newest_checkpoint_is_found_and_the_one_before_used(
     forked: GetForked, framework: str, say: Say
 ) -> None:
     project, number = forked(framework, "single"), times(100, 1000)
-    project.train("damaged", VARIANTS[0], where="step", at=30, signal="SIGUSR1", rank=0)
-    assert project.checkpoints("damaged") == [20, 30]
+    project.train("damaged", VARIANTS[0], where="step", at=27, signal="SIGUSR1", rank=0)
+    assert project.checkpoints("damaged") == [25, 27]
     script = (ROOT / "tests/support/damaged_checkpoints.py", "my_project", "runs/damaged", str(number))
     said: dict[str, Any] = json.loads(
         Project(project.folder, "my_project").run_fork(*script).splitlines()[-1]
     )
-    assert sum(said["found"].values()) == number, said
-    project.go_on("damaged", VARIANTS[0])  # from step 20, as the last damage is still there
-    assert "step-00000030.pt: this checkpoint is damaged" in project.said()
+    assert sum(said["found"].values()) + said["harmless"] == number, said
+    project.go_on("damaged", VARIANTS[0])  # from step 25, as the last damage is still there
+    assert "step-00000027.pt: this checkpoint is damaged" in project.said()
     check_end(project, "damaged", 0, said)
-    say(f"R5 {framework}: {number} of {number} damages found: {said['found']}")
+    harmless = f"{said['harmless']} of manifests where nothing is read"
+    say(f"R5 {framework}: of {number} damages all were found, but for {harmless}: {said['found']}")
 
 
 @pytest.mark.skipif(shutil.which("unshare") is None, reason="needs Linux")
@@ -285,7 +325,7 @@ def test_every_damage_to_the_newest_checkpoint_is_found_and_the_one_before_used(
 @pytest.mark.soak
 @pytest.mark.timeout(6000)
 def test_a_full_disk_loses_nothing_that_was_saved(framework: str, tmp_path: Path, say: Say) -> None:
-    """A run goes on from step 30 on a disk without room for another checkpoint; then there is room again."""
+    """A run goes on from step 27 on a disk without room for another checkpoint; then there is room again."""
     answers: Answers = {"framework": framework, "loggers": []}
     folder = write(rendered(answers), tmp_path)
     (folder / "runs").mkdir()
@@ -302,15 +342,15 @@ def test_a_full_disk_loses_nothing_that_was_saved(framework: str, tmp_path: Path
 
 
 def lose_nothing(project: Forked, framework: str, say: Say) -> None:
-    project.train("half", VARIANTS[0], where="step", at=30, signal="SIGUSR1", rank=0)
+    project.train("half", VARIANTS[0], where="step", at=27, signal="SIGUSR1", rank=0)
     chance, number = random.Random(3), times(4, 20)
-    size = (project.run("half") / "checkpoints/step-00000030.pt").stat().st_size
+    size = (project.run("half") / "checkpoints/step-00000027.pt").stat().st_size
     for i in range(number):
         full = project.run(f"full-{i}")
         shutil.copytree(project.run("half"), full)
         before = {path.name: path.read_bytes() for path in (full / "checkpoints").iterdir()}
         fill(project.folder / "runs", free=chance.randrange(size))
-        ended = project.train(full.name, VARIANTS[0])
+        ended = project.train(full.name, VARIANTS[0], rank=0, pause_s=0.01)
         assert ended.codes == [1], project.said()
         assert "Traceback" not in project.said(), project.said()
         after = {path.name: path.read_bytes() for path in (full / "checkpoints").iterdir()}

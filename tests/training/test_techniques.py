@@ -13,14 +13,24 @@ import torch
 from torch import Tensor
 
 from mlscaffold.catalogue import Answers
-from tests.support.projects import CATALOGUE, PARALLEL, Project, by_framework, rendered, write
+from tests.support.projects import CATALOGUE, PARALLEL, Project, by_framework, by_pair, rendered, write
 from tests.support.proofs import once
 from tests.support.releases import ROOT
 
+APART = ("framework",)  # share nothing, so they may run in several processes
 SCRIPT = ROOT / "tests/support/technique_runs.py"
 LOGGERS = [str(value) for value in CATALOGUE["loggers"].values]
-TOGETHER = ["plain", "averaged", "average_resumed", "checkpointed", "eager", "accumulated"]
-ALONE = [*TOGETHER, "channels_last", "three_best", "three_best_resumed", "compiled"]
+TOGETHER = [
+    "plain",
+    "averaged",
+    "average_resumed",
+    "checkpointed",
+    "within_epochs",
+    "started",
+    "eager",
+    "accumulated",
+]
+ALONE = [*TOGETHER, "channels_last", "three_best", "three_best_resumed", "lowest", "compiled"]
 
 Runs = Callable[..., Path]  # of a framework and a strategy
 
@@ -139,6 +149,34 @@ def test_the_best_weights_of_several_validations_are_kept(runs: Runs, framework:
     assert not all(torch.equal(second[name], kept[name]) for name in kept)
 
 
+@by_framework(3, 4, 30)
+def test_best_weights_and_early_stopping_follow_the_direction_of_the_score(
+    runs: Runs, framework: str
+) -> None:
+    run = runs(framework) / "lowest"
+    scores = {10 * epoch: score for epoch, score in enumerate(metrics(run, "val/loss"), 1)}
+    ranked = sorted(scores, key=lambda step: (scores[step], step))
+    assert {path.name for path in (run / "best").iterdir()} == {f"step-{step:08}.pt" for step in ranked[:3]}
+    assert best(run)["step"] == ranked[0]
+    assert best(run)["score"] == pytest.approx(scores[ranked[0]], rel=1e-5)
+    assert max(scores) == min(ranked[0] + 30, 120)  # it stops after three that were no better
+    assert ranked[0] > 40  # by the other direction the first would be the best, and the run end there
+
+
+@by_framework(26)
+def test_a_new_run_starts_from_the_weights_of_an_earlier_release(
+    runs: Runs, framework: str, tmp_path: Path
+) -> None:
+    project = Project(runs(framework).parent, "my_project")
+    old = ROOT / "tests/training/run-of-0.7.2"
+    project.run_fork(
+        *("-m", "my_project.train", "--init_from", old, "--out_dir", tmp_path / "run"),
+        *("--model.width", "2", "--max_steps", "1", "--optim.lr", "0"),
+    )
+    before, after = weights(old / "best.pt"), weights(tmp_path / "run/best.pt")
+    assert all(torch.equal(before[name], after[name]) for name in after)
+
+
 @by_framework(4)
 def test_a_resumed_run_keeps_the_best_of_all_its_validations(runs: Runs, framework: str) -> None:
     whole, stopped = (runs(framework) / name for name in ("three_best", "three_best_resumed"))
@@ -154,6 +192,76 @@ def test_accumulated_steps_are_those_of_large_batches(runs: Runs, framework: str
     *full, last = ours  # the last step is of the few batches that are left at the end of the epoch
     assert full == pytest.approx(theirs, rel=1e-3)
     assert last < full[0]
+
+
+@pytest.mark.parametrize("strategy", ["single", *PARALLEL])
+@by_framework(2, 4)
+def test_validations_and_checkpoints_come_within_epochs_where_they_are_asked_for(
+    runs: Runs, framework: str, strategy: str
+) -> None:
+    run = runs(framework, strategy) / "within_epochs"
+    last = 20 if strategy == "single" else 10
+    rows = list(csv.DictReader((run / "metrics.csv").read_text().splitlines()))
+    validated = [*range(4, last, 4), last]
+    assert [int(row["step"]) for row in rows if row["name"] == "val/loss"] == validated
+    assert noted(run)["saved"] == sorted({*validated, *range(3, last, 3)})
+    assert metrics(run, "train/loss") == metrics(run.with_name("plain"), "train/loss")  # it only looks on
+
+
+@pytest.mark.parametrize("strategy", ["single", *PARALLEL])
+@by_framework(4)
+def test_a_new_run_starts_from_the_best_weights_of_another(runs: Runs, framework: str, strategy: str) -> None:
+    folder = runs(framework, strategy)
+    kept = sorted(weights(folder / "plain/best.pt").values(), key=lambda w: w.ndim <= 1)
+    for first in noted(folder / "started")["first"]:
+        assert all(torch.equal(*pair) for pair in zip(first, kept, strict=True))
+
+
+@by_framework(4)
+def test_what_a_new_run_cannot_start_from_is_named_in_a_line(
+    runs: Runs, framework: str, tmp_path: Path
+) -> None:
+    folder = runs(framework)
+    other = weights(folder / "plain/best.pt")
+    torch.save(other | {"head.weight": other["head.weight"][:5]}, tmp_path / "other.pt")
+    (tmp_path / "text.pt").write_text("no weights")
+    project = Project(folder.parent, "my_project")
+    for name, reason in (
+        ("none", "No such file"),
+        ("text.pt", "cannot be used"),
+        ("other.pt", "head.weight"),
+    ):
+        settings = ("--init_from", tmp_path / name, "--model.width", "8", "--out_dir", tmp_path / "run")
+        done = project.start_fork("-m", "my_project.train", *settings)
+        assert done.returncode == 1
+        *_, said = done.stderr.splitlines()
+        assert said.startswith(f"error: {'init_from=' if name != 'other.pt' else ''}{tmp_path / name}")
+        assert reason in said
+        assert done.stderr.count("\n") == 2  # the first says that PyTorch is being loaded
+        assert not (tmp_path / "run").exists()
+
+
+@by_pair(7)
+def test_batch_statistics_that_cannot_be_shared_are_refused_in_a_line(
+    runs: Runs, framework: str, strategy: str
+) -> None:
+    """The backends for CPUs cannot do it; with one process there is nothing to share."""
+    project = Project(runs(framework, strategy).parent, "my_project")
+    settings = (
+        "-m",
+        "my_project.train",
+        "--sync_batchnorm",
+        "true",
+        "--max_steps",
+        "1",
+        "--model.width",
+        "8",
+    )
+    done = project.start_fork(*settings, processes=2)
+    assert done.returncode == 1
+    assert "error: sync_batchnorm=true: torch shares BatchNorm's statistics between GPUs only." in done.stderr
+    assert "Traceback" not in done.stderr
+    project.run_fork(*settings, "--out_dir", "runs/alone")
 
 
 @by_framework(1)

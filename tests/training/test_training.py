@@ -31,7 +31,7 @@ class Trained:
 
     @property
     def run(self) -> Path:
-        return self.project.folder / "runs/default"
+        return self.project.folder / "runs/0001"
 
 
 GetTrained = Callable[[str], Trained]
@@ -162,25 +162,25 @@ FAIL_AND_GO_ON = """
 from dataclasses import replace
 from pathlib import Path
 
-from my_digits import parallel, train
+from my_digits import train
 from my_digits.config import Config
-from my_digits.model import ModelConfig
-from my_digits.processes import rank
+from my_digits.distributed.processes import process_group, rank
+from my_digits.task.settings import ModelConfig
 
-def fail(epoch, score):
-    if epoch == 2:
+def fail(samples, score):
+    if samples > 1297:
         raise RuntimeError("enough")
 
 cfg = Config(epochs=3, num_threads=1, log_every=2, model=ModelConfig(width=8))
-with parallel.process_group():
+with process_group():
     try:
         train.run(cfg, fail)
     except RuntimeError as error:
         assert str(error) == "enough"
     if rank() == 0:
         from mlflow import MlflowClient
-        run_id = Path("runs/default/mlflow-run-id.txt").read_text().strip()
-        print(MlflowClient("sqlite:///runs/default/mlflow.db").get_run(run_id).info.status)
+        run_id = Path("runs/0001/mlflow-run-id.txt").read_text().strip()
+        print(MlflowClient("sqlite:///runs/0001/mlflow.db").get_run(run_id).info.status)
     train.run(replace(cfg, resume="auto"))
 """
 
@@ -195,7 +195,7 @@ def test_the_first_process_alone_logs_and_an_error_and_a_resume_lose_nothing(
     assert done.returncode == 0, done.stderr
     assert not re.search("wandb:|mlflow|alembic", done.stderr), done.stderr
     assert "FAILED" in done.stdout.splitlines()
-    run = project.folder / "runs/default"
+    run = project.folder / "runs/0001"
     rows = [row.split(",") for row in (run / "metrics.csv").read_text().splitlines()[1:]]
     written = {(row[2], int(row[0])) for row in rows}
     for reader in READERS.values():
@@ -213,7 +213,7 @@ def test_a_run_folder_holds_the_same_files_in_every_framework(trained: GetTraine
         {path.name for path in run.iterdir()} for run in (trained(framework).run for framework in FRAMEWORKS)
     )
     assert all(other == first for other in others)
-    files = {"config.yaml", "metrics.csv", "best.pt", "best.json", "curves.png", "confusion.png"}
+    files = {"config.yaml", "metrics.csv", "best.pt", "best.json", "run.json", "curves.png", "confusion.png"}
     assert files < first
 
 

@@ -1,0 +1,4 @@
+"""What is exported gives embeddings, which need no centers."""
+
+INPUTS, OUTPUTS = ("vector",), ("embedding",)
+Arrays = dict
