@@ -114,8 +114,8 @@ class Help(DefaultHelpFormatter):
     """Shows plain types: without the bounds that pydantic checks, and without what choices say already."""
 
     def _get_type_str(self, action: argparse.Action) -> str | None:
-        shown = re.sub(r"Annotated\[(\w+),.*\]| \| null", r"\1", super()._get_type_str(action) or "")
-        return None if shown.startswith(("bool", "Literal")) else shown
+        named = re.search(r"\b(int|float|str|Path)\b", super()._get_type_str(action) or "")
+        return named[0] if named else None
 
 
 class Parser(ArgumentParser):

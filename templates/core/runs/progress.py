@@ -90,7 +90,7 @@ class Progress:
         Larger is better.
         """
         self.waited += 1
-        if score > self.best + abs(self.best) * 1e-4 or math.isinf(self.best):
+        if score > self.best + abs(self.best) * 1e-4 or not math.isfinite(self.best):
             self.best, self.waited = score, 0
         if self.waited > 2:
             self.scale, self.waited = self.scale / 2, 0
