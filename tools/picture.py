@@ -32,9 +32,9 @@ COMMANDS: list[tuple[str, list[tuple[str, str]]]] = [
     (
         f"mlscaffold new --ddp {REST}",
         [
-            ("called?", "digits" + ENTER),
-            ("training loop?", DOWN + ENTER),
-            ("number format", ENTER),
+            ("Project name", "digits" + ENTER),
+            ("Framework", DOWN + ENTER),
+            ("Precision", ENTER),
             ("Make this project?", ENTER),
         ],
     ),

@@ -2,7 +2,7 @@
 
 A release is a commit without a parent, tagged `v<version>`, that holds only `copier.yml` and `templates/` as
 they are committed here. Author, date and message are fixed: whoever builds it gets the same hash, and
-`mlscaffold.source` computes it without git.
+`mlscaffold.releases.hashes` computes it without git.
 """
 
 import os
@@ -13,9 +13,10 @@ from pathlib import Path
 
 from packaging.version import InvalidVersion, Version
 
-from mlscaffold.bundle import append
 from mlscaffold.errors import MlscaffoldError
-from mlscaffold.source import TEMPLATE, commit_hash, releases, template_tree
+from mlscaffold.releases.bundle import append, releases
+from mlscaffold.releases.hashes import commit_hash
+from mlscaffold.releases.own import TEMPLATE, template_tree
 
 PACKAGE = Path("src/mlscaffold")
 

@@ -9,13 +9,13 @@ from typing import Annotated, Any, cast
 import typer
 
 from mlscaffold import __version__
-from mlscaffold.catalogue import Answer, read
-from mlscaffold.choose import questions
+from mlscaffold.catalogue.choose import questions
+from mlscaffold.catalogue.flags import with_flags
+from mlscaffold.catalogue.questions import Answer, read
 from mlscaffold.errors import STOPPED, MlscaffoldError, UsageError, masked
-from mlscaffold.flags import with_flags
+from mlscaffold.releases.own import template_root
 from mlscaffold.screen import in_a_line, protect, shown
-from mlscaffold.source import template_root
-from mlscaffold.terminal import expand
+from mlscaffold.system.terminal import expand
 
 EXAMPLES = """\b
 Examples:
@@ -118,7 +118,7 @@ def new(
     flags: dict[str, Answer],
 ) -> None:
     """Make a project. On a terminal it asks what no flag says."""
-    from mlscaffold.new import Wish, new
+    from mlscaffold.new.command import Wish, new
 
     wish = Wish(
         dest=dest and expand(dest),
@@ -139,7 +139,7 @@ def options(
     markdown: Annotated[bool, typer.Option("--markdown", help="Print the table of the README.")] = False,
 ) -> None:
     """List the options, their choices and the rules between them."""
-    from mlscaffold.options import options
+    from mlscaffold.catalogue.options import options
 
     options(read(template_root()), as_json=as_json, markdown=markdown)
 
@@ -153,7 +153,7 @@ def choose(
     flags: dict[str, Answer],
 ) -> None:
     """Find out which framework suits a project, and why."""
-    from mlscaffold.choose import choose
+    from mlscaffold.catalogue.choose import choose
 
     choose(read(template_root()), flags, as_json=as_json, weights=weights)
 
@@ -166,7 +166,7 @@ def update(
     yes: Yes = False,
 ) -> None:
     """Bring the project in this folder to a newer template."""
-    from mlscaffold.update import How, update
+    from mlscaffold.update.command import How, update
 
     how = How(dry_run=dry_run, show_diff=show_diff, as_json=as_json, yes=yes)
     if not update(Path.cwd(), to, how):
@@ -181,7 +181,7 @@ def set_answers(
     yes: Yes = False,
 ) -> None:
     """Change answers of the project in this folder; its template stays."""
-    from mlscaffold.update import How, change
+    from mlscaffold.update.command import How, change
 
     how = How(dry_run=dry_run, show_diff=show_diff, as_json=as_json, yes=yes)
     if not change(Path.cwd(), changes, how):
@@ -196,7 +196,7 @@ def diff(
     as_json: Json = False,
 ) -> None:
     """Show what an update or other answers would change."""
-    from mlscaffold.update import diff
+    from mlscaffold.update.command import diff
 
     if changes and to:
         raise UsageError("--set and --to exclude each other.", "Give one of them.")
@@ -208,7 +208,7 @@ KitReference = Annotated[str, typer.Argument(metavar="KIT", help="A folder, an i
 
 def kit_new(folder: Annotated[Path, typer.Argument(help="Folder to make.")]) -> None:
     """Start a kit."""
-    from mlscaffold.kit_commands import start
+    from mlscaffold.kits.commands import start
 
     start(expand(folder))
 
@@ -220,21 +220,21 @@ def kit_check(
     ] = False,
 ) -> None:
     """Prove a kit: render all that it allows, parse every file."""
-    from mlscaffold.kit_commands import check
+    from mlscaffold.kits.commands import check
 
     check(read(template_root()), kit, train=train)
 
 
 def kit_list(as_json: Json = False) -> None:
     """List the installed kits."""
-    from mlscaffold.kit_commands import show_installed
+    from mlscaffold.kits.commands import show_installed
 
     show_installed(read(template_root()), as_json=as_json)
 
 
 def kit_show(kit: KitReference, as_json: Json = False) -> None:
     """Describe a kit: its defaults, its locks, its files."""
-    from mlscaffold.kit_commands import show
+    from mlscaffold.kits.commands import show
 
     show(read(template_root()), kit, as_json=as_json)
 
@@ -244,7 +244,7 @@ def kit_release(
     version: Annotated[str, typer.Argument(help="Such as 1.0.0.")],
 ) -> None:
     """Add the kit as it is to the releases that its package carries."""
-    from mlscaffold.kit_commands import release
+    from mlscaffold.kits.commands import release
 
     release(read(template_root()), expand(folder), version)
 

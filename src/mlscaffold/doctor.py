@@ -11,11 +11,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from mlscaffold import __version__, screen
-from mlscaffold.answers import read_answers, read_mapping
-from mlscaffold.catalogue import Catalogue
+from mlscaffold.catalogue.answers import read_answers, read_mapping
+from mlscaffold.catalogue.questions import Catalogue
 from mlscaffold.errors import MlscaffoldError, ToolError, masked
-from mlscaffold.git import LOOK_SECONDS, git, is_outside, reason, status
-from mlscaffold.render import ANSWERS_FILE
+from mlscaffold.rendering.render import ANSWERS_FILE
+from mlscaffold.system.git import LOOK_SECONDS, git, is_outside, reason, status
 
 OLDEST = (3, 11)  # Python
 ACTIVE = ("VIRTUAL_ENV", "CONDA_PREFIX")  # the environment of the shell

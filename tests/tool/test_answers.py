@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mlscaffold.answers import read_answers
-from mlscaffold.catalogue import read
+from mlscaffold.catalogue.answers import read_answers
+from mlscaffold.catalogue.questions import read
 from mlscaffold.errors import MlscaffoldError
 from tests.conftest import RenderProject
 from tests.support.command import mlscaffold, refused

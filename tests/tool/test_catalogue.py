@@ -7,7 +7,7 @@ import copier
 import pytest
 import yaml
 
-from mlscaffold.catalogue import Answer, Answers, Catalogue, read
+from mlscaffold.catalogue.questions import Answer, Answers, Catalogue, read
 from mlscaffold.errors import AnswerError, CatalogueError
 
 RULES = """

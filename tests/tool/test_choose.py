@@ -7,8 +7,8 @@ from pathlib import Path
 import pexpect  # type: ignore[import-untyped]
 import pytest
 
-from mlscaffold.catalogue import read
-from mlscaffold.choose import FRAMEWORKS, WEIGHTS, advise, questions
+from mlscaffold.catalogue.choose import FRAMEWORKS, WEIGHTS, advise, questions
+from mlscaffold.catalogue.questions import read
 from tests.support.command import CTRL_C, DOWN, mlscaffold, refused, screen, terminal
 from tests.support.projects import by_framework, rendered
 
@@ -104,6 +104,15 @@ def test_devices_decide_the_strategy_where_it_is_offered(repository: Path) -> No
     assert ("--strategy fsdp" in sharded) == ("fsdp" in catalogue["strategy"].values)
 
 
+def test_every_task_can_be_chosen(repository: Path) -> None:
+    catalogue = read(repository)
+    [asked] = [rows for (name, _), rows in WEIGHTS.items() if name == "data"]
+    assert [row.brings.get("task", catalogue["task"].default) for row in asked] == catalogue["task"].values
+    for row in asked:
+        [command] = advise(catalogue, {**questions().resolve({}), "data": row.value}).commands
+        assert (f"--task {row.brings.get('task')}" in command) == ("task" in row.brings)
+
+
 def test_every_weight_has_a_reason_and_every_reason_can_be_met() -> None:
     for rows in WEIGHTS.values():
         assert (rows[0].lightning, rows[0].ignite, rows[0].reason) == (0, 0, "")
@@ -118,7 +127,8 @@ def test_an_unknown_answer_is_refused(tmp_path: Path) -> None:
 
 
 def test_on_a_terminal_it_asks_what_no_flag_said(tmp_path: Path) -> None:
-    child = terminal("choose", "--step=own", "--team=few", "--code=nothing", cwd=tmp_path)
+    known = ("--data=images", "--step=own", "--team=few", "--code=nothing")
+    child = terminal("choose", *known, cwd=tmp_path)
     child.expect_exact("When does something else happen")
     child.send(DOWN + DOWN + "\r")
     for question in ("Where does it train?", "parts of different kinds?"):
@@ -126,7 +136,7 @@ def test_on_a_terminal_it_asks_what_no_flag_said(tmp_path: Path) -> None:
         child.send("\r")
     child.expect_exact("Take PyTorch-Ignite (PyTorch Lightning 0, PyTorch-Ignite 5).")
     child = terminal("choose", cwd=tmp_path)
-    child.expect_exact("Will you write the training step yourself?")
+    child.expect_exact("What does it learn from?")
     child.send(CTRL_C)
     child.expect_exact("Stopped at a question.")
     child.expect(pexpect.EOF)

@@ -3,15 +3,18 @@
 import subprocess
 import sys
 from collections.abc import Collection
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from mlscaffold import __version__
-from mlscaffold.terminal import run_to_the_end
-from tests.support.command import COMMAND, mlscaffold, refused
+from mlscaffold.system.processes import run_to_the_end
+from tests.support.command import COMMAND, refused
+from tests.support.command import mlscaffold as run_mlscaffold
 from tests.support.releases import clean_settings
 
+mlscaffold = partial(run_mlscaffold, cold=True)  # as a user starts it
 HEAVY = {"copier", "torch", "pydantic", "questionary", "prompt_toolkit", "rich.console", "numpy", "plumbum"}
 
 
@@ -87,9 +90,9 @@ TARGET = '        with path.open("xb") as new:  # follows no link, and replaces 
     ("file", "line", "said"),
     [
         ("cli.py", "import gc", ""),
-        ("render.py", "    files = {}", "mlscaffold: Stopped.\n"),
-        ("target.py", TARGET, "mlscaffold: Stopped.\n"),
-        ("git.py", "    return _commit(folder)", "mlscaffold: Stopped.\n"),
+        ("rendering/render.py", "    files = {}", "mlscaffold: Stopped.\n"),
+        ("rendering/target.py", TARGET, "mlscaffold: Stopped.\n"),
+        ("new/repository.py", "    return _commit(folder)", "mlscaffold: Stopped.\n"),
     ],
 )
 def test_ctrl_c_ends_with_130_and_leaves_nothing_whenever_it_comes(
@@ -191,11 +194,11 @@ def test_a_reader_that_stops_early_is_no_error(tmp_path: Path) -> None:
         text=True,
         check=False,
     )
-    assert (done.stdout, done.stderr) == ("--project  What is the project called?\n", "")
+    assert (done.stdout, done.stderr) == ("--project  Project name\n", "")
 
 
 def test_an_unexpected_error_is_one_line_and_a_variable_shows_where(checkout: Path, tmp_path: Path) -> None:
-    broken = checkout / "src/mlscaffold/options.py"
+    broken = checkout / "src/mlscaffold/catalogue/options.py"
     broken.write_text(
         broken.read_text(encoding="utf-8").replace("if as_json:", "if 1 / 0:", 1), encoding="utf-8"
     )

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from mlscaffold.catalogue import read
+from mlscaffold.catalogue.questions import read
 from mlscaffold.doctor import examine_project
-from mlscaffold.source import template_root
+from mlscaffold.releases.own import template_root
 from tests.conftest import RenderProject
 from tests.support.command import mlscaffold
 from tests.support.releases import commit, git, run

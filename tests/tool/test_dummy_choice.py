@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mlscaffold.catalogue import read
+from mlscaffold.catalogue.questions import read
 from tests.support.command import DOWN, mlscaffold, terminal
 from tests.tool.test_prompts import asked
 

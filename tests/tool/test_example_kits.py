@@ -15,6 +15,7 @@ from tests.support.projects import SOAK
 KITS = ("research-lab", "product-team")
 
 
+@pytest.mark.long
 @pytest.mark.soak
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", KITS)

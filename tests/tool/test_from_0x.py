@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from mlscaffold.plan import plan_update
-from mlscaffold.render import render
-from mlscaffold.source import BUNDLE, SOURCE
-from mlscaffold.target import write
-from mlscaffold.templates import Templates
-from mlscaffold.update import PATCH, apply
+from mlscaffold.releases.fetch import Templates
+from mlscaffold.releases.own import BUNDLE, SOURCE
+from mlscaffold.rendering.render import render
+from mlscaffold.rendering.target import write
+from mlscaffold.update.apply import PATCH, apply
+from mlscaffold.update.plan import plan_update
 from tests.conftest import Say
 from tests.support.projects import FRAMEWORKS
 from tests.support.releases import ROOT, clean_settings, commit, copy_files, git, make_release

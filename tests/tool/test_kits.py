@@ -59,8 +59,10 @@ def test_a_project_of_a_kit_has_its_answers_and_its_files(kit: Path, tmp_path: P
     assert other["answers"]["strategy"] == "single"
 
 
-def test_a_locked_answer_stays(kit: Path, tmp_path: Path) -> None:
-    refused = mlscaffold("new", "digits", "--kit", kit, "--precision=bf16", cwd=tmp_path)
+@pytest.mark.parametrize("given", ["--precision=bf16", "--answers=team.yml"])
+def test_a_locked_answer_stays(kit: Path, tmp_path: Path, given: str) -> None:
+    (tmp_path / "team.yml").write_text("precision: bf16\n")
+    refused = mlscaffold("new", "digits", "--kit", kit, given, cwd=tmp_path)
     assert refused.code == 2
     assert "precision=bf16: the kit acme locks precision=fp32. Leave it out" in refused.err
     assert not (tmp_path / "digits").exists()
@@ -79,6 +81,25 @@ def test_a_file_that_both_write_is_found_when_the_kit_is_checked(kit: Path, tmp_
     refused = mlscaffold("kit", "check", kit, "--no-train", cwd=tmp_path)
     assert refused.code == 1
     assert "both the project and the kit write README.md" in refused.err
+
+
+def test_agents_of_a_kit_take_the_place_of_the_templates_and_updates_leave_them(
+    new: Environment, kit: Path, tmp_path: Path
+) -> None:
+    for name in ("AGENTS.md", "CLAUDE.md"):
+        (kit / "overlay" / name).write_text("Ours: see docs/template.md.\n")
+    repository(kit, "v1.0.0")
+    said = new.run("mlscaffold", "new", "digits", "--kit", kit.as_uri(), "--yes", cwd=tmp_path)
+    assert "programs obey by name: AGENTS.md, CLAUDE.md" in said
+    (kit / "overlay/AGENTS.md").write_text("Ours, and newer.\n")
+    repository(kit, "v1.1.0")
+    said = new.run("mlscaffold", "update", "--yes", cwd=tmp_path / "digits")
+    assert "changed  AGENTS.md\n" in said
+    assert (tmp_path / "digits/AGENTS.md").read_text() == "Ours, and newer.\n"
+    commit(tmp_path / "digits")
+    new.run("mlscaffold", "set", "serving=fastapi", "--yes", cwd=tmp_path / "digits")
+    assert (tmp_path / "digits/AGENTS.md").read_text() == "Ours, and newer.\n"
+    assert (tmp_path / "digits/CLAUDE.md").read_text() == "Ours: see docs/template.md.\n"
 
 
 @pytest.mark.parametrize(

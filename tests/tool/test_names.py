@@ -15,9 +15,9 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from mlscaffold.catalogue import Answers, Catalogue, read
-from mlscaffold.render import render
+from mlscaffold.catalogue.questions import Answers, Catalogue, read
 from tests.support.command import mlscaffold, refused
+from tests.support.projects import offered
 
 # One of each kind; `None` is a name that stands.
 PROJECTS = {
@@ -166,8 +166,8 @@ def test_what_is_installed_beside_a_project_is_reserved_by_both_its_names(
 def test_what_a_project_depends_on_is_among_the_tested_versions(repository: Path) -> None:
     lines = (repository / "constraints.txt").read_text(encoding="utf-8").splitlines()
     pinned = {canonicalize_name(line.partition("==")[0]) for line in lines}
-    for answers in read(repository).combinations():
-        project = tomllib.loads(render(answers)["pyproject.toml"].content.decode())["project"]
+    for text in {each.files["pyproject.toml"] for each in offered()}:
+        project = tomllib.loads(text)["project"]
         for requirement in chain(project["dependencies"], *project["optional-dependencies"].values()):
             assert canonicalize_name(Requirement(requirement).name) in pinned, requirement
 

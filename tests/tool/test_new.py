@@ -14,11 +14,12 @@ import pytest
 import yaml
 from uv import find_uv_bin
 
-from mlscaffold import __version__, target
-from mlscaffold.environment import train
+from mlscaffold import __version__
+from mlscaffold.catalogue.flags import flag_words
 from mlscaffold.errors import TargetError, ToolError
-from mlscaffold.flags import flag_words
-from mlscaffold.render import render
+from mlscaffold.new.installation import train
+from mlscaffold.rendering import target
+from mlscaffold.rendering.render import render
 from tests.conftest import RenderProject
 from tests.support.command import mlscaffold, refused
 from tests.support.projects import CATALOGUE

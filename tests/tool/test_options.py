@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pexpect  # type: ignore[import-untyped]
 
-from mlscaffold.catalogue import read
-from mlscaffold.flags import flag_name
-from mlscaffold.options import as_markdown
+from mlscaffold.catalogue.flags import flag_name
+from mlscaffold.catalogue.options import as_markdown
+from mlscaffold.catalogue.questions import read
 from tests.support.command import mlscaffold, screen, terminal
 from tests.support.projects import CATALOGUE
 
@@ -20,7 +20,10 @@ def test_the_list_names_every_option_choice_and_default(repository: Path, tmp_pa
         assert f"{flag_name(question)}  {question.help}" in lines
         for choice in question.choices:
             assert any(choice.label in line for line in lines)
-    assert "    lightning  PyTorch Lightning (the loop is given, you fill in the steps)  (default)" in lines
+    assert (
+        "    lightning  PyTorch Lightning (the Trainer runs the loop, you fill in methods)  (default)"
+        in lines
+    )
 
 
 def test_on_a_terminal_lines_are_folded_between_words(tmp_path: Path) -> None:
@@ -43,7 +46,7 @@ def test_json_holds_what_a_program_needs(repository: Path, tmp_path: Path) -> No
     assert framework["default"] == "lightning"
     assert framework["choices"][1] == {
         "value": "ignite",
-        "label": "PyTorch-Ignite (you hold the engine, handlers attach to its events)",
+        "label": "PyTorch-Ignite (you write the step, handlers react to events)",
         "closed_because": [],
     }
 

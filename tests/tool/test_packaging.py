@@ -13,11 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from mlscaffold.catalogue import read
-from mlscaffold.render import render
+from tests.support.projects import offered
 from tests.support.releases import (
     CONSTRAINTS,
-    ROOT,
     Environment,
     Releases,
     build,
@@ -76,7 +74,7 @@ def test_a_wheel_made_from_the_sdist_is_the_same(checkout: Path, tmp_path: Path)
 
 
 def test_the_wheel_works_where_no_checkout_is(new: Environment, tmp_path: Path) -> None:
-    command = "from mlscaffold.source import *; print(template_root(), recorded_commit())"
+    command = "from mlscaffold.releases.own import *; print(template_root(), recorded_commit())"
     root, commit_ = new.run("python", "-c", command, cwd=tmp_path).split()
     assert Path(root).is_relative_to(new.folder)
     assert commit_ == "v0.2.0"
@@ -125,8 +123,8 @@ def test_the_constraints_are_exact_and_fit_any_machine() -> None:
 def test_the_constraints_hold_all_that_any_project_needs(tmp_path: Path) -> None:
     """Where they are installed, as here, a project installs without fetching anything more."""
     needed: set[str] = set()
-    for answers in read(ROOT).combinations():
-        metadata = tomllib.loads(render(answers)["pyproject.toml"].content.decode())
+    for text in {project.files["pyproject.toml"] for project in offered()}:
+        metadata = tomllib.loads(text)
         project = metadata["project"]
         needed |= {*metadata["build-system"]["requires"], *project["dependencies"]}
         needed |= {line for extra in project["optional-dependencies"].values() for line in extra}

@@ -12,19 +12,20 @@ from pathlib import Path
 
 import pytest
 
-from mlscaffold.catalogue import Answer, Answers, read
-from mlscaffold.merge import Store
-from mlscaffold.plan import Plan, plan_change, plan_update
-from mlscaffold.render import render
-from mlscaffold.source import SOURCE
-from mlscaffold.target import write
-from mlscaffold.templates import Templates
-from mlscaffold.update import apply
+from mlscaffold.catalogue.questions import Answer, Answers, read
+from mlscaffold.releases.fetch import Templates
+from mlscaffold.releases.own import SOURCE
+from mlscaffold.rendering.render import render
+from mlscaffold.rendering.target import write
+from mlscaffold.update.apply import apply
+from mlscaffold.update.merge import Store
+from mlscaffold.update.plan import Plan, plan_change, plan_update
 from tests.conftest import Say
 from tests.support.edits import CarefulEditor, Editor
 from tests.support.projects import SOAK, Project, times
 from tests.support.releases import ROOT, commit, copy_repository, git, make_release
 
+pytestmark = pytest.mark.long
 OLD, NEW = "v0.1.0", "v99.0.0"
 DESCRIPTIONS = [
     "Trains and evaluates an image classifier.",

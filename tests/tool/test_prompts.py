@@ -11,14 +11,16 @@ import pexpect  # type: ignore[import-untyped]
 import pytest
 import yaml
 
-from mlscaffold.catalogue import read
-from mlscaffold.flags import flag_words
-from mlscaffold.prompts import KEYS
-from mlscaffold.render import ANSWERS_FILE
+from mlscaffold.catalogue.flags import flag_words
+from mlscaffold.catalogue.prompts import KEYS
+from mlscaffold.catalogue.questions import read
+from mlscaffold.rendering.render import ANSWERS_FILE
 from tests.support.command import CTRL_C, CTRL_U, DOWN, ESC, UP, screen, terminal, until
 from tests.support.projects import CATALOGUE
 
 ENTER = "\r"
+ARROWS = "(Use arrow keys)"  # beside a question; a row of the review has none
+LAST = "   Continuous integration  None"  # of the rows of the review
 
 
 def stored(project: Path) -> dict[str, object]:
@@ -48,10 +50,10 @@ def test_keys_choose_a_project_and_single_choices_are_not_asked(
     child = terminal("new", cwd=tmp_path)
     child.expect_exact("Esc goes back")
     keys = {
-        "What is the project called?": "digits",
-        "Which library runs the training loop?": DOWN,
-        "Which number format": DOWN + DOWN,
-        "Where do metrics go": " ",
+        "Project name": "digits",
+        "Framework": DOWN,
+        "Precision": DOWN + DOWN,
+        "Loggers": " ",
     }
     for question in questions:
         child.expect_exact(question)
@@ -79,21 +81,22 @@ def asked(*names: str) -> list[str]:
 
 def test_esc_goes_back_and_the_answer_can_be_given_anew(tmp_path: Path) -> None:
     child = terminal("new", "--no-git", *asked("framework", "precision"), cwd=tmp_path)
-    child.expect_exact("What is the project called?")
+    child.expect_exact("Project name")
     child.expect_exact("(my-project)")
     child.send("wrong" + ENTER)
-    child.expect_exact("Which library runs the training loop?")
+    child.expect_exact("Framework")
     child.send(ESC)
-    child.expect_exact("What is the project called?")
+    child.expect_exact("Project name")
     child.expect_exact("(wrong)")
     child.send("right" + ENTER)
-    child.expect_exact("Which library runs the training loop?")
+    child.expect_exact("Framework")
     child.send(DOWN + ENTER)
-    child.expect_exact("Which number format")
+    child.expect_exact("Precision")
     child.send(ENTER)
     child.expect_exact("Make this project?")
     child.send(ESC)
-    child.expect_exact("Which number format")
+    child.expect_exact("Precision")
+    child.expect_exact(ARROWS)
     child.send(DOWN + ENTER)
     make(child)
     answers = stored(tmp_path / "right")
@@ -103,15 +106,15 @@ def test_esc_goes_back_and_the_answer_can_be_given_anew(tmp_path: Path) -> None:
 
 def menu(text: str, first: str, second: str, at: int) -> list[str]:
     """The lines of a question with two choices, the pointer at one of them."""
-    return [f"? {text} (Use arrow keys)", f" {'»  '[at]} {first}", f" {' » '[at]} {second}"]
+    return [f"? {text} {ARROWS}", f" {'»  '[at]} {first}", f" {' » '[at]} {second}"]
 
 
 FRAMEWORK = (
-    "Which library runs the training loop?",
-    "PyTorch Lightning (the loop is given, you fill in the steps)",
-    "PyTorch-Ignite (you hold the engine, handlers attach to its events)",
+    "Framework",
+    "PyTorch Lightning (the Trainer runs the loop, you fill in methods)",
+    "PyTorch-Ignite (you write the step, handlers react to events)",
 )
-CALLED = "? What is the project called?"
+CALLED = "? Project name"
 
 
 def test_esc_keeps_answers_clears_their_lines_and_is_quiet_at_the_first_question(tmp_path: Path) -> None:
@@ -139,57 +142,58 @@ def test_esc_keeps_answers_clears_their_lines_and_is_quiet_at_the_first_question
 
 def test_esc_in_a_question_that_the_review_opened_goes_back_to_the_review(tmp_path: Path) -> None:
     child = terminal("new", "digits", "--no-git", *asked("precision"), cwd=tmp_path)
-    child.expect_exact("Which number format")
+    child.expect_exact("Precision")
     child.send(ENTER)
-    review = until(child, "   ci           None")
+    review = until(child, LAST)
     child.send(DOWN * 5 + ENTER)
     assert until(child, *menu(*FRAMEWORK, at=0)) == [KEYS, *menu(*FRAMEWORK, at=0)]
     child.send(ESC)
     assert until(child, review[-1]) == review
     child.send(DOWN * 7 + ENTER)
-    child.expect_exact("How is one training run spread")
+    child.expect_exact("How many devices?")
     child.send(DOWN + ENTER)
-    changed = until(child, "   loggers      TensorBoard", *review[-5:])
-    assert set(changed) - set(review) == {"   strategy     DistributedDataParallel"}
+    changed = until(child, "   Loggers                 TensorBoard", *review[-5:])
+    assert set(changed) - set(review) == {"   How many devices        Several, DDP"}
     child.send(ENTER)
     assert end(child) == 0
     assert stored(tmp_path / "digits")["strategy"] == "ddp"
-    assert screen(child)[:2] == [KEYS, "? Which number format do training steps compute in? float32"]
+    assert screen(child)[:2] == [KEYS, "? Precision float32"]
 
 
 def test_the_review_says_what_was_chosen_in_words_and_leaves_out_what_is_empty(tmp_path: Path) -> None:
     flags = [*asked("precision", "loggers", "serving", "docker"), "--docker", "--serving=fastapi"]
     child = terminal("new", "digits", "--dry-run", *flags, "--loggers=mlflow,wandb", cwd=tmp_path)
-    child.expect_exact("Which number format")
+    child.expect_exact("Precision")
     child.send(DOWN + ENTER)
-    rows = [line[3:].split(maxsplit=1) for line in until(child, "   ci           None")[4:]]
+    rows = [re.split("  +", line[3:]) for line in until(child, LAST)[4:]]
     assert dict(rows) == {
-        "project": "digits",
-        "package": "digits",
-        "description": "Trains and evaluates a model.",
-        "task": "Image classification",
-        "framework": "PyTorch Lightning",
-        "optimizers": "One",
-        "strategy": "One process, one device",
-        "precision": "bfloat16",
-        "loggers": "MLflow, Weights & Biases",
-        "hpo": "Nothing",
-        "serving": "As a service on FastAPI",
-        "monitoring": "Nowhere",
-        "docker": "Yes",
-        "ci": "None",
+        "Project name": "digits",
+        "Package name": "digits",
+        "Description": "Trains and evaluates a model.",
+        "Task": "Image classification",
+        "Framework": "PyTorch Lightning",
+        "How many optimizers": "One",
+        "How many devices": "One",
+        "Precision": "bfloat16",
+        "Loggers": "MLflow, Weights & Biases",
+        "Hyperparameter search": "None",
+        "Export and serving": "Export and a FastAPI service",
+        "Monitoring": "None",
+        "Dockerfile": "Yes",
+        "Continuous integration": "None",
     }
 
 
 def test_a_package_that_followed_a_new_name_and_cannot_stand_is_asked_for(tmp_path: Path) -> None:
     child = terminal("new", "--no-git", *asked(), cwd=tmp_path)
-    child.expect_exact("What is the project called?")
+    child.expect_exact("Project name")
     child.send("digits" + ENTER)
     child.expect_exact("Make this project?")
     child.send(DOWN + ENTER)
-    child.expect_exact("What is the project called?")
+    child.expect_exact("Project name")
+    child.expect_exact("(digits)")
     child.send("2nd" + ENTER)
-    child.expect_exact("Under which name is it imported?")
+    child.expect_exact("Package name")
     child.send("second" + ENTER)
     make(child)
     assert stored(tmp_path / "2nd")["package"] == "second"
@@ -205,7 +209,7 @@ def test_no_word_is_broken_on_a_narrow_terminal(tmp_path: Path, columns: int) ->
             child.expect_exact(text)
         assert [line for line in screen(child) if len(line) >= columns] == []
 
-    look("called?", "(my-project)")
+    look("Project name", "(my-project)")
     child.send("torch" + ENTER)
     look("torch-net.")
     child.send(CTRL_U + "digits" + ENTER)
@@ -214,16 +218,18 @@ def test_no_word_is_broken_on_a_narrow_terminal(tmp_path: Path, columns: int) ->
         if len(question.values) > 1 and question.name not in later:
             look(question.help[:20], question.choices[-1].label.split()[-1])
             child.send((DOWN * 2 if question.name == "serving" else "") + ENTER)
-    look("Make this project?", "ci ")
+    look("Make this project?", "Continuous integration ")
     child.send(DOWN * 3 + ENTER)
-    look("What is it for", "model.)")
+    look("Description", "model.)")
 
 
-@pytest.mark.parametrize("question", ["What is the project called?", "Which library"])
+@pytest.mark.parametrize("question", ["Project name", "Framework"])
 def test_a_signal_ends_it_as_the_key_does(tmp_path: Path, question: str) -> None:
-    child = terminal("new", *asked("framework"), *(["digits"] if "library" in question else []), cwd=tmp_path)
+    child = terminal(
+        "new", *asked("framework"), *(["digits"] if question == "Framework" else []), cwd=tmp_path
+    )
     child.expect_exact(question)
-    until(child, *(menu(*FRAMEWORK, at=0) if "library" in question else [f"{CALLED}  (my-project)"]))
+    until(child, *(menu(*FRAMEWORK, at=0) if question == "Framework" else [f"{CALLED}  (my-project)"]))
     child.kill(signal.SIGINT)
     assert end(child) == 130
     assert "Stopped at a question. Nothing was written." in child.before
@@ -231,22 +237,23 @@ def test_a_signal_ends_it_as_the_key_does(tmp_path: Path, question: str) -> None
 
 def test_the_review_shows_all_and_changes_what_is_chosen(tmp_path: Path) -> None:
     child = terminal("new", "--no-git", *asked(), cwd=tmp_path)
-    child.expect_exact("What is the project called?")
+    child.expect_exact("Project name")
     child.send("digits" + ENTER)
     child.expect_exact("Make this project?")
-    for row in ("project  ", "package  ", "description  ", "framework  ", "precision  "):
+    for row in ("Project name  ", "Package name  ", "Description  ", "Framework  ", "Precision  "):
         child.expect_exact(row)
     child.send(DOWN + ENTER)  # the project: its package follows
-    child.expect_exact("What is the project called?")
+    child.expect_exact("Project name")
     child.expect_exact("(digits)")
     child.send("letters" + ENTER)
     child.expect_exact("Make this project?")
     child.send(DOWN * 3 + ENTER)
-    child.expect_exact("What is it for, in a sentence?")
+    child.expect_exact("Description")
+    child.expect_exact("(Trains and evaluates a model.)")
     child.send("Reads letters." + ENTER)
     child.expect_exact("Make this project?")
     child.send(DOWN * 2 + ENTER)
-    child.expect_exact("Under which name is it imported?")
+    child.expect_exact("Package name")
     child.expect_exact("(letters)")
     child.send(ENTER)
     child.expect_exact("Make this project?")
@@ -261,11 +268,12 @@ def test_reasons_for_a_framework_go_when_another_is_chosen(tmp_path: Path) -> No
     child = terminal(
         "new", "digits", "--no-git", "--because", "It is short.", *asked("precision"), cwd=tmp_path
     )
-    child.expect_exact("Which number format")
+    child.expect_exact("Precision")
     child.send(ENTER)
     child.expect_exact("Make this project?")
     child.send(DOWN * 5 + ENTER)
-    child.expect_exact("Which library runs the training loop?")
+    child.expect_exact("Framework")
+    child.expect_exact(ARROWS)
     child.send(DOWN + ENTER)
     make(child)
     assert (stored(tmp_path / "digits")["framework"], stored(tmp_path / "digits")["because"]) == (
@@ -276,7 +284,7 @@ def test_reasons_for_a_framework_go_when_another_is_chosen(tmp_path: Path) -> No
 
 def test_a_default_that_cannot_stand_is_asked_for(tmp_path: Path) -> None:
     child = terminal("new", "2nd", "--no-git", *asked(), cwd=tmp_path)
-    child.expect_exact("Under which name is it imported?")
+    child.expect_exact("Package name")
     child.expect_exact("(2nd)")
     child.send(ENTER)
     child.expect_exact("is no package name")
@@ -300,7 +308,7 @@ def test_a_terminal_without_colours_or_with_ascii_only_can_be_asked(
     tmp_path: Path, settings: dict[str, str]
 ) -> None:
     child = terminal("new", "--no-git", *asked("framework"), cwd=tmp_path, **cast("dict[str, Any]", settings))
-    for question in ("called?", "training loop?"):
+    for question in ("Project name", "Framework"):
         child.expect_exact(question)
         child.send(ENTER)
     make(child)
@@ -316,7 +324,7 @@ def test_a_terminal_that_cannot_move_its_cursor_is_not_asked(tmp_path: Path) -> 
 
 def test_what_flags_said_is_not_asked(tmp_path: Path) -> None:
     child = terminal("new", "digits", "--package=d", *asked("precision"), cwd=tmp_path)
-    child.expect_exact("Which number format")
+    child.expect_exact("Precision")
     child.send(ENTER)
     make(child)
     assert stored(tmp_path / "digits")["package"] == "d"
@@ -340,11 +348,11 @@ def test_a_bad_answer_gets_its_reason_at_once_and_another_try(tmp_path: Path, na
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken/mine").touch()
     child = terminal("new", *asked("precision"), cwd=tmp_path)
-    child.expect_exact("What is the project called?")
+    child.expect_exact("Project name")
     child.send(name + ENTER)
     child.expect_exact(reason)
     child.send(CTRL_U + "digits" + ENTER)
-    child.expect_exact("Which number format")
+    child.expect_exact("Precision")
     child.send(CTRL_C)
     assert end(child) == 130
 

@@ -8,7 +8,9 @@ import pytest
 from packaging.version import Version
 
 from mlscaffold import __version__
-from mlscaffold.source import BUNDLE, commit_hash, refs, releases, template_tree
+from mlscaffold.releases.bundle import refs, releases
+from mlscaffold.releases.hashes import commit_hash
+from mlscaffold.releases.own import BUNDLE, template_tree
 from tests.support.releases import NOTES, ROOT, change_notes, commit, copy_repository, git, make_release
 
 

@@ -7,20 +7,20 @@ from pathlib import Path
 
 import pytest
 
-from mlscaffold.source import template_root, template_tree
+from mlscaffold.releases.own import template_root, template_tree
 from tests.support.releases import NOTES, ROOT, change_notes, clean_settings, commit, git, make_release, run
 
 
 def python(checkout: Path, command: str, code: int = 0) -> str:
     """Run a line of Python with the package of a checkout, and with no program but Python at hand."""
     settings = clean_settings() | {"PYTHONPATH": str(checkout / "src"), "PATH": ""}
-    line = f"from mlscaffold import source; {command}"
+    line = f"from mlscaffold.releases import own; {command}"
     return run(sys.executable, "-c", line, cwd=checkout.parent, code=code, settings=settings).strip()
 
 
 def recorded(checkout: Path) -> str:
     """Ask a checkout which release a project made from it would record."""
-    return python(checkout, "print(source.recorded_commit())")
+    return python(checkout, "print(own.recorded_commit())")
 
 
 @pytest.fixture
@@ -113,7 +113,7 @@ def test_a_damaged_bundle_is_reported(released: Path, content: bytes) -> None:
     bundle = released / "src/mlscaffold/releases.bundle"
     bundle.write_bytes(content)
 
-    said = python(released, "source.recorded_commit()", code=1)
+    said = python(released, "own.recorded_commit()", code=1)
 
     assert f"MlscaffoldError: {bundle} " in said
     assert said.endswith("Install mlscaffold anew.")
@@ -123,6 +123,6 @@ def test_missing_templates_are_reported(checkout: Path) -> None:
     shutil.rmtree(checkout / "templates")
     (checkout / "copier.yml").unlink()
 
-    said = python(checkout, "source.template_root()", code=1)
+    said = python(checkout, "own.template_root()", code=1)
 
     assert said.endswith(f"There are no templates in {checkout}. Install mlscaffold anew.")

@@ -14,24 +14,25 @@ import copier
 import pexpect  # type: ignore[import-untyped]
 import pytest
 
-from mlscaffold import git as git_module
-from mlscaffold import target
-from mlscaffold.addresses import refuse_unsafe_address
-from mlscaffold.answers import read_answers
-from mlscaffold.catalogue import read
+from mlscaffold.catalogue.answers import read_answers
+from mlscaffold.catalogue.questions import read
 from mlscaffold.errors import MlscaffoldError, masked
-from mlscaffold.git import run_git
-from mlscaffold.kits import find_kit, read_kit
-from mlscaffold.merge import Merged, Store
-from mlscaffold.paths import obeyed
-from mlscaffold.plan import Plan, Step
-from mlscaffold.project import Layer, Project
-from mlscaffold.render import File, render
-from mlscaffold.requirements import requirements
-from mlscaffold.snapshot import snapshot
-from mlscaffold.source import is_own, template_root
-from mlscaffold.templates import Templates
-from mlscaffold.update import show
+from mlscaffold.kits.find import find_kit
+from mlscaffold.kits.kit import read_kit
+from mlscaffold.kits.obeyed import obeyed
+from mlscaffold.kits.snapshot import snapshot
+from mlscaffold.releases.addresses import refuse_unsafe_address
+from mlscaffold.releases.fetch import Templates
+from mlscaffold.releases.own import is_own, template_root
+from mlscaffold.rendering import target
+from mlscaffold.rendering.render import File, render
+from mlscaffold.system import git as git_module
+from mlscaffold.system.git import run_git
+from mlscaffold.update.command import show
+from mlscaffold.update.merge import Merged, Store
+from mlscaffold.update.plan import Plan, Step
+from mlscaffold.update.project import Layer, Project
+from mlscaffold.update.requirements import requirements
 from tests.support.command import CTRL_C, Ran, mlscaffold, refused, terminal
 from tests.support.releases import clean_settings, commit, git
 
@@ -518,7 +519,7 @@ SLOW = {
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems bound less")
 @pytest.mark.parametrize("text", SLOW.values(), ids=SLOW)
 def test_yaml_that_takes_long_ends_in_one_line(kit: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mlscaffold.bounds.SECONDS", 2)  # half of which a single step may take
+    monkeypatch.setattr("mlscaffold.system.bounds.SECONDS", 2)  # half of which a single step may take
     set_up(kit, "kit.yml", "description: What our projects begin with.\n", f"description: {text}\n")
     with pytest.raises(MlscaffoldError, match=r"\A[^\n]*computes for more than[^\n]*\Z"):
         read_kit(kit, read(template_root()))
@@ -547,6 +548,17 @@ ENDLESS = {
     "a long text": "{{ 'x' * 99999999 }}",
     "recursion": "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
 }
+# What is looked at first and what is written are two renderings: by chance the second alone is endless.
+CHANCE = {"a filter": "{{ [1, 2] | random }}", "a function": "{{ lipsum(1) }}"}
+
+
+@pytest.mark.parametrize("text", CHANCE.values(), ids=CHANCE)
+def test_nothing_of_a_kit_is_left_to_chance(kit: Path, text: str) -> None:
+    bring(kit, "NOTES.md.jinja", text)
+    with pytest.raises(MlscaffoldError, match=r"\A.*does not render: [^\n]*(random|lipsum).*\Z"):
+        overlay(kit)
+
+
 # A dictionary whose keys have the same hash is one step of Python's, which hears of no signal.
 ONE_STEP = """{% set pairs = [] %}{% for i in range(90000) %}
 {%- set _ = pairs.append((i * 2305843009213693951, i)) %}{% endfor %}{{ dict(pairs) | length }}"""
@@ -623,7 +635,7 @@ def test_git_does_not_wait_for_ever_for_what_a_folder_names(
     commit(kit)
     os.mkfifo(kit / ".git/waits")
     git(kit, "config", "core.excludesFile", str(kit / ".git/waits"))
-    monkeypatch.setattr("mlscaffold.committed.LOOK_SECONDS", 2)
+    monkeypatch.setattr("mlscaffold.kits.committed.LOOK_SECONDS", 2)
     with Templates() as templates, pytest.raises(MlscaffoldError, match="takes longer than 2 seconds"):
         find_kit(str(kit), read(template_root()), templates)
 
@@ -824,7 +836,7 @@ def test_a_change_reaches_the_screen_as_text_in_colours_of_our_own(tmp_path: Pat
 
 def test_what_the_remote_helper_says_reaches_the_screen_as_text(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", "from mlscaffold.gitremote import main; main()", "origin", HOSTILE],
+        [sys.executable, "-c", "from mlscaffold.releases.remote import main; main()", "origin", HOSTILE],
         cwd=tmp_path,
         env=clean_settings(),
         capture_output=True,
@@ -901,9 +913,9 @@ def test_what_git_cannot_be_given_is_told_in_a_line(tmp_path: Path) -> None:
 
 
 def test_no_folder_of_others_passes_for_ours(tmp_path: Path) -> None:
-    package = Path(git_module.__file__).parent
-    (tmp_path / "link").symlink_to(package / "skeleton")
-    assert is_own(package / "skeleton")
+    package = Path(git_module.__file__).parents[1]
+    (tmp_path / "link").symlink_to(package / "kits/skeleton")
+    assert is_own(package / "kits/skeleton")
     assert is_own(tmp_path / "link")
     (tmp_path / "theirs").mkdir()
     assert not is_own(package.joinpath(*[".."] * (len(package.parts) - 1), *(tmp_path / "theirs").parts[1:]))

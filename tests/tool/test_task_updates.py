@@ -5,11 +5,12 @@ from pathlib import Path
 import pytest
 
 from mlscaffold.errors import AnswerError
-from mlscaffold.plan import plan_change, plan_update
-from mlscaffold.render import render
-from mlscaffold.target import write
-from mlscaffold.templates import Templates
-from mlscaffold.update import How, apply, update
+from mlscaffold.releases.fetch import Templates
+from mlscaffold.rendering.render import render
+from mlscaffold.rendering.target import write
+from mlscaffold.update.apply import apply
+from mlscaffold.update.command import How, update
+from mlscaffold.update.plan import plan_change, plan_update
 from tests.support.releases import clean_settings, commit, copy_repository, git
 
 TASK = "templates/tasks/image-classification"
@@ -25,12 +26,13 @@ def nobodys_settings(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A template with two releases; the second changes two files of the task and one beside it."""
+    """A template with two releases; the second changes files of the task and one beside it, and drops one."""
     checkout = copy_repository(tmp_path_factory.mktemp("template") / "checkout")
     git(checkout, "tag", "v0.1.0")
     for name in ("objective.py", "model.py", "images.py"):
         with (checkout / TASK / name).open("a") as file:
             file.write("\n\nNEWER = True\n")
+    (checkout / "templates/project/src/{{ package }}/task/pictures.py.jinja").unlink()
     commit(checkout)
     git(checkout, "tag", "v0.2.0")
     return checkout
@@ -71,6 +73,18 @@ def test_an_update_leaves_an_edited_file_of_the_task_whole_and_saves_what_it_wou
     assert MINE in taken
 
 
+def test_an_update_leaves_an_edited_file_of_the_task_that_the_template_has_no_more(digits: Path) -> None:
+    pictures = digits / "src/digits/task/pictures.py"
+    pictures.write_text(edited := MINE + pictures.read_text())
+    commit(digits)
+
+    assert update(digits, None, How(yes=True))
+
+    assert pictures.read_text() == edited
+    assert "pictures.py" in (digits / "task-changes.patch").read_text()
+    assert not (digits / "dropped-edits.patch").exists()
+
+
 def test_other_answers_are_merged_into_an_edited_task_as_the_user_asked_for_them(digits: Path) -> None:
     with Templates() as templates:
         plan = plan_change(digits, ["hpo=optuna"], templates)
@@ -87,6 +101,7 @@ def test_what_nobody_edited_in_the_task_is_the_templates(digits: Path) -> None:
         assert plan.task.kept == []
         apply(plan)
     assert not (digits / "task-changes.patch").exists()
+    assert not (digits / "src/digits/task/pictures.py").exists()
     assert (digits / "src/digits/task/objective.py").read_text().endswith("NEWER = True\n")
 
 

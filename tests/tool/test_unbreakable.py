@@ -22,18 +22,19 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mlscaffold.answers import gather
-from mlscaffold.catalogue import Answers
+from mlscaffold.catalogue.answers import gather
+from mlscaffold.catalogue.questions import Answers
 from mlscaffold.errors import MlscaffoldError
-from mlscaffold.new import Wish, new
-from mlscaffold.render import render
-from mlscaffold.target import STAGING
+from mlscaffold.new.command import Wish, new
+from mlscaffold.rendering.render import render
+from mlscaffold.rendering.target import STAGING
 from tests.conftest import Say
 from tests.support.command import COMMAND, mlscaffold
 from tests.support.projects import CATALOGUE, times
 from tests.support.releases import clean_settings
 
 WINDOW_S = 0.02  # about as long as writing takes
+LOOK_S = 0.0005  # between two looks at whether it writes
 BEFORE, WITHIN, AFTER = "before its first file", "between its first file and the rename", "after the rename"
 
 
@@ -71,7 +72,7 @@ def kill_one(folder: Path, moment: float, *flags: str) -> tuple[str, set[Path]]:
         time.sleep(-moment)
     else:
         while process.poll() is None and not leftovers(folder) - before:
-            pass
+            time.sleep(LOOK_S)
         time.sleep(moment)
     process.kill()
     process.communicate()
@@ -121,7 +122,7 @@ def test_folders_above_arrive_with_the_project_or_not_at_all(tmp_path: Path) -> 
         [*COMMAND, "new", "a/b/digits"], cwd=tmp_path, env=clean_settings(), stdout=subprocess.DEVNULL
     )
     while process.poll() is None and not leftovers(tmp_path):
-        pass
+        time.sleep(LOOK_S)
     process.kill()
     process.wait()
     assert not (tmp_path / "a").exists() or written(tmp_path / "a/b/digits")

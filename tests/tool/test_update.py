@@ -178,14 +178,9 @@ def test_a_missing_or_damaged_bundle_is_one_line(
     new: Environment, tmp_path: Path, damage: bytes | str | None
 ) -> None:
     """The package lies in a folder of its own here, so that the environment keeps its bundle."""
+    [installed] = new.folder.rglob("mlscaffold/cli.py")
     package = tmp_path / "site/mlscaffold"
-    package.mkdir(parents=True)
-    [installed] = new.folder.rglob("mlscaffold/gitremote.py")
-    for name in (
-        "__init__.py", "errors.py", "git.py", "gitremote.py", "installed.py", "screen.py", "source.py",
-        "releases.bundle",
-    ):  # fmt: skip
-        (package / name).write_bytes((installed.parent / name).read_bytes())
+    shutil.copytree(installed.parent, package)
     bundle = package / "releases.bundle"
     if damage is None:
         bundle.unlink()

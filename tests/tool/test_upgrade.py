@@ -8,7 +8,8 @@ from subprocess import run as run_raw
 import pytest
 from packaging.version import Version
 
-from mlscaffold.source import BUNDLE, releases
+from mlscaffold.releases.bundle import releases
+from mlscaffold.releases.own import BUNDLE
 from tests.support.projects import FRAMEWORKS
 from tests.support.releases import ROOT, build, commit, copy_files, git, install, make_release, upgrade
 

@@ -1,0 +1,1 @@
+"""Starter kits of a team: find, judge, render, check and release them."""

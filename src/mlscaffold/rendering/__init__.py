@@ -1,0 +1,1 @@
+"""From answers to files: render a project, and write it into place."""
