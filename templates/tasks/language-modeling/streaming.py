@@ -1,0 +1,75 @@
+"""The service of a model that continues texts: a prompt is answered token after token.
+
+Each step is a call of the model of its own. So steps of several requests share batches, none waits for a long text of
+another, and a text can be sent while it grows.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from functools import lru_cache
+from typing import Any
+
+from fastapi import FastAPI, HTTPException, Request
+from fastapi.responses import StreamingResponse
+
+from .generation import Continuation, Prompt
+from .tokens import FILE, Vocabulary
+
+Answer = Callable[[Any, list[Any]], Awaitable[Any]]  # from a model and samples to what `inputs.predictions` gives
+
+load = lru_cache(2)(Vocabulary)  # of the model that answers, and of the one before
+
+
+def extend(app: FastAPI, reader: Any, step: Answer) -> Answer:
+    """Add /stream; return what answers prompts. `step` answers samples by one call of the model."""
+
+    async def answer(model: Any, prompts: list[Prompt]) -> list[dict[str, Any]]:
+        return [*await asyncio.gather(*(complete(model, prompt) for prompt in prompts))]
+
+    async def complete(model: Any, prompt: Prompt) -> dict[str, Any]:
+        continuation = begin(model, prompt)
+        async for _ in grow(model, continuation, step):
+            pass
+        return continuation.result()
+
+    async def stream(request: Request) -> StreamingResponse:
+        """Continue one prompt, which is asked for as at /predict: lines of JSON with text, then one with the counts."""
+        stack = AsyncExitStack()  # as long as the answer is sent, the request counts as one that waits
+        async with stack:
+            model, prompts = await stack.enter_async_context(reader.samples(request))
+            if len(prompts) != 1:
+                raise HTTPException(422, "inputs: one prompt can be streamed at a time")
+            continuation = begin(model, prompts[0])
+            kept = stack.pop_all()
+
+        async def lines() -> AsyncIterator[str]:
+            try:
+                async with kept:
+                    async for text in grow(model, continuation, step):
+                        yield json.dumps({"text": text}) + "\n"
+            except (TimeoutError, HTTPException):  # its status is sent already
+                yield json.dumps({"error": "it took too long"}) + "\n"
+            else:
+                counts = {name: value for name, value in continuation.result().items() if name != "text"}
+                yield json.dumps(counts) + "\n"
+
+        return StreamingResponse(lines(), media_type="application/x-ndjson")
+
+    body = {"requestBody": {"content": {"application/json": {"schema": reader.type.model_json_schema()}}}}
+    app.add_route("/stream", stream, methods=["POST"])
+    app.post("/stream", openapi_extra=body)(stream)
+    return answer
+
+
+def begin(model: Any, prompt: Prompt) -> Continuation:
+    return Continuation(load(model.assets[FILE]), prompt, model.about["window"])
+
+
+async def grow(model: Any, continuation: Continuation, step: Answer) -> AsyncIterator[str]:
+    """Continue to the end; give the text of each token that completes some."""
+    while not continuation.done:
+        [best] = await step(model, [{"tokens": continuation.seen}])
+        if text := continuation.take(best["next"]):
+            yield text

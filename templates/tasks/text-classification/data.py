@@ -1,0 +1,78 @@
+"""The data: phrases in 15 languages, or a file of texts with their classes."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from .. import texts
+from ..errors import LOG, UserError
+from ..interface import Batch, Data
+from .settings import DataConfig
+
+PHRASES = Path(__file__).with_name("phrases.csv")  # from Django's translations, whose licence lies beside it
+HELD_OUT = 0.15  # share of the groups in the test split, and of the others in the validation split
+
+Labels = NDArray[np.int64]
+
+
+class Texts:
+    """A source of texts in memory: their bytes one after another, with labels [N]."""
+
+    def __init__(self, contents: list[bytes], labels: Labels) -> None:
+        self.content, self.labels = b"".join(contents), torch.from_numpy(labels)
+        self.ends = np.cumsum([0, *map(len, contents)])
+        self.fingerprint = hashlib.sha256(self.content + self.ends.tobytes() + labels.tobytes()).hexdigest()
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def batch(self, indices: list[int], seeds: Tensor | None) -> Batch:
+        """`text` [B, L] uint8, filled up with 0 to the longest, and `label` [B]."""
+        rows = texts.fill([self.content[self.ends[i] : self.ends[i + 1]] for i in indices])
+        return {"text": torch.from_numpy(rows), "label": self.labels[indices]}
+
+
+def open_data(cfg: DataConfig) -> Data:
+    """The three splits. Raises `UserError` for a file or a column that cannot be used."""
+    path, columns = cfg.path or PHRASES, (cfg.text, cfg.label, cfg.group or cfg.text)
+    if cfg.path is None:
+        columns = ("text", "label", "message")  # translations of a message stay together
+    rows = [*zip(*texts.read(path, columns), strict=True)]
+    found = [row for row in rows if row[1]]
+    if len(found) < len(rows):
+        LOG.warning("%d of %d rows are left out, as they have no %s.", len(rows) - len(found), len(rows), columns[1])
+    names = [name for _, name, _ in found]
+    classes = sorted({*names})
+    if len(classes) < 2:
+        raise UserError(f"data.label={columns[1]}: {path} has texts of classes {classes}, and needs those of two.")
+    contents = texts.encode([text for text, _, _ in found], cfg.max_bytes, path)
+    index = {name: number for number, name in enumerate(classes)}
+    labels = np.array([index[name] for name in names], np.int64)
+    parts = split([group for _, _, group in found], labels, classes)
+    train, val, test = (Texts([contents[i] for i in part], labels[part]) for part in parts)
+    return Data(train, val, test, {"classes": classes, "max_bytes": cfg.max_bytes}, {})
+
+
+def split(groups: list[str], labels: Labels, classes: list[str]) -> list[Labels]:
+    """The texts of train, val and test: each group has its split by its name, so rows that are added move no other.
+
+    Raises `UserError` for a split that is empty, and for a class that is not in the first.
+    """
+    shares = np.array([share(group) for group in groups])
+    test = shares < HELD_OUT
+    val = ~test & (shares < HELD_OUT + (1 - HELD_OUT) * HELD_OUT)
+    parts = [np.flatnonzero(part) for part in (~test & ~val, val, test)]
+    missing = [name for i, name in enumerate(classes) if not (labels[parts[0]] == i).any()]
+    if missing or not all(map(len, parts)):
+        few = f"they have {[*map(len, parts)]} texts" + f", and the first none of class {missing[0]}" * bool(missing)
+        raise UserError(f"data: {len(groups)} texts are too few for train, val and test: {few}. Add some.")
+    return parts
+
+
+def share(group: str) -> float:
+    """A number in 0..1 that follows from a text alone."""
+    return int.from_bytes(hashlib.blake2b(group.encode(errors="replace"), digest_size=8).digest()) / 2**64
