@@ -30,20 +30,24 @@ def become(rank: int, size: int) -> None:
 
 def check(cfg: Config, size: int) -> int:
     """Train for a step as the first of so many processes; return the number of steps in an epoch."""
+    import torch.distributed as dist
+
     from .distributed.pretended import pretend_group
     from .runs.progress import Progress
     from .training.loading import build_loaders
     from .training.module import load_data
-    from .training.run import run
+    from .training.run import train
 
     data = load_data(cfg)
     for rank in (size - 1, 0):
         become(rank, size)
+        pretend_group(rank, size)
         progress = Progress(len(data.train), cfg)
         for loader in build_loaders(data, cfg, progress):
             next(iter(loader))
-    pretend_group(size)
-    run(replace(cfg, max_steps=1), logged=False)
+        if rank:
+            dist.destroy_process_group()
+    train(replace(cfg, max_steps=1), logged=False)
     return progress.num_steps
 
 

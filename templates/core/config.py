@@ -21,7 +21,7 @@ from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace, set_pa
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, TypeAdapter
 
 from .errors import checked
-from .paths import File
+from .paths import File, newest_run
 from .task.settings import DataConfig, ModelConfig, ObjectiveConfig
 
 
@@ -58,9 +58,10 @@ class Config:
     out_dir: File | None = None
     """folder of the run; without it the next number, such as runs/0001"""
     resume: Literal["never", "auto"] | File = "never"
-    """never, auto (the newest unfinished run, or the one in out_dir), or a checkpoint to continue from"""
+    """never, auto (the run in out_dir, or the newest in runs/ that has not ended with these epochs and max_steps), or a
+    checkpoint to continue from"""
     init_from: File | None = None
-    """start a new run from the weights of this run or file"""
+    """start a new run from the weights of this run, best.pt or checkpoint, with what its objective has learned"""
     log_every: PositiveInt = 10
     """optimizer steps between logged losses"""
     validate_every: NonNegativeInt = 0
@@ -75,8 +76,10 @@ class Config:
     """memory format that convolutions on GPUs prefer, above all in bf16 or fp16"""
     activation_checkpointing: bool = False
     """save memory by computing activations again in the backward pass"""
+    #: if strategy != "single"
     sync_batchnorm: bool = False
     """BatchNorm over the batches of all processes; GPUs only"""
+    #: endif
     profile: bool = False
     """write a trace of a few steps to profile/"""
     patience: NonNegativeInt = 10
@@ -161,12 +164,6 @@ def parse(command: str, *, of_run: bool = False, **own: Mapping[str, Any]) -> tu
     except UnicodeDecodeError as error:
         parser.error(f"{' '.join(sys.argv[1:])}: these settings are not in UTF-8 ({error})")
     return Config(**{f.name: args[f.name] for f in fields(Config)}), args
-
-
-def newest_run() -> Path:
-    """The run in `runs/` whose weights are the newest, or where the first one will be."""
-    found = Path("runs").glob("*/best.pt")
-    return max(found, key=lambda path: path.stat().st_mtime, default=Path("runs/0001/best.pt")).parent
 
 
 class PlainLoader(yaml.SafeLoader):

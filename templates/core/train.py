@@ -1,9 +1,16 @@
 """Train the model: `python -m <package>.train [--config FILE.yaml] [--group.name value ...]`.
 
+#: if strategy == "single"
+What it learns and logs goes to a folder of its own, `runs/0001` at first.
+#: endif
+#: if strategy != "single"
 In several processes: `torchrun --nproc-per-node N -m <package>.train [...]`.
+#: endif
 """
 
+#: if strategy != "single"
 import os
+#: endif
 import sys
 from collections.abc import Callable
 
@@ -12,16 +19,29 @@ from .errors import plain_errors
 
 
 def run(cfg: Config, report: Callable[[int, float], None] | None = None) -> float:
-    """Train once; return the best validation score (`objective.monitor`), the same in every process.
+    """Train once; return the best validation score (`objective.monitor`).
 
-    `report` is given (samples trained on, score) after each validation, and may raise in all processes to end the
-    run. Raises `UserError` before anything is written when settings, data or the run's folder do not allow it.
+    `report` is called with (samples trained on, score) after each validation, and may raise to end the run.
+    #: if strategy != "single"
+    All this is the same in every process; `report` has to raise in all of them.
+    #: endif
+    Raises `UserError` before anything is written when settings, data or the run's folder do not allow it.
     """
-    from .training.run import run  # brings torch, which --help does not wait for
+    from .training.run import train  # brings torch, which --help does not wait for
 
-    return run(cfg, report)
+    return train(cfg, report)
 
 
+#: if strategy == "single"
+def main() -> None:
+    with plain_errors():
+        cfg, _ = parse("train")
+        print("loading PyTorch ...", file=sys.stderr, flush=True)
+        run(cfg)
+
+
+#: endif
+#: if strategy != "single"
 def main() -> None:
     with plain_errors():
         cfg, _ = parse("train")
@@ -33,5 +53,6 @@ def main() -> None:
             run(cfg)
 
 
+#: endif
 if __name__ == "__main__":
     main()

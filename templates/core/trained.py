@@ -1,4 +1,4 @@
-"""A trained model: the best weights of a run, and all that goes with them."""
+"""A trained model: the best weights of a run, with its data description and assets."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -25,32 +25,37 @@ Run = Callable[[Arrays], Arrays]
 
 
 class Trained:
-    """The network with the best weights of a run, in eval mode on the CPU; raises `UserError` where there are none."""
+    """The network with the best weights of a run, in eval mode on the CPU; raises `UserError` if there are none."""
 
     def __init__(self, run: Path, cfg: Config) -> None:
         best, weights = load_best(run)
         with checked(run / "best.json"):
             self.about: dict[str, Any] = best["about"]
-            for name, digest in best["assets"].items():
-                if Path(name).name != name or sha256(run / "assets" / name) != digest:
-                    raise UserError(f"{run / 'assets' / name}: it is not the file that this model was trained with.")
-            self.assets = {name: (run / "assets" / name).read_bytes() for name in best["assets"]}
+            self.assets = read_assets(run, best["assets"])
             self.net: nn.Module = build(cfg.model, self.about, self.assets, init=False).eval()
         load_weights(self.net, weights, run / "best.pt")
 
     @cached_property
     def exported(self) -> nn.Module:
-        """What is exported: see `task/inputs.py`."""
+        """The module that is exported: see `task/inputs.py`."""
         return inputs.Exported(self.net).eval()
 
     @cached_property
     def answer(self) -> Run:
-        """Answers batches as the exported model does."""
+        """A function from a batch to answers, like an exported model."""
         return runner(self.exported)
 
 
+def read_assets(run: Path, digests: dict[str, str]) -> dict[str, bytes]:
+    """The files of these names and hashes in `assets/` of a run; raises `UserError` where one is another."""
+    for name, digest in digests.items():
+        if Path(name).name != name or sha256(run / "assets" / name) != digest:
+            raise UserError(f"{run / 'assets' / name}: it is not the file that this model was trained with.")
+    return {name: (run / "assets" / name).read_bytes() for name in digests}
+
+
 def runner(module: nn.Module) -> Run:
-    """A function that calls a module, which takes and gives what `inputs.Exported` does, with arrays by name."""
+    """A function that calls a module with the signature of `inputs.Exported` on arrays by name."""
 
     @torch.inference_mode()
     def run(arrays: Arrays) -> Arrays:
@@ -66,7 +71,7 @@ def evaluate(run: Path, cfg: Config) -> dict[str, float]:
     """The scores of a run on the test split, on the GPU if there is one."""
     trained, data = Trained(run, cfg), open_data(cfg.data)
     if json.loads(json.dumps(data.about)) != trained.about:
-        raise UserError(f"{run}: these data are described otherwise than those that it was trained on.")
+        raise UserError(f"{run}: it was trained on other data: their description, `about`, differs.")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     objective = Objective(cfg.objective, data.about)
     if [*objective.parameters()]:
@@ -80,8 +85,10 @@ def evaluate(run: Path, cfg: Config) -> dict[str, float]:
 
 
 def predict(run: Path, cfg: Config, arguments: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Name and prediction of each input that the arguments stand for."""
-    trained = Trained(run, cfg)
+    """Name and prediction of each input that the arguments name."""
+    trained, own = Trained(run, cfg), getattr(inputs, "predict", None)  # of a task that calls the network repeatedly
     for name, sample in chain.from_iterable(inputs.read(argument, trained.about, cfg.data) for argument in arguments):
-        answers = trained.answer(inputs.collate([sample]))
-        yield name, inputs.predictions(answers, trained.about)[0]
+        if own:
+            yield name, own(trained.net, sample, trained.about, trained.assets)
+        else:
+            yield name, inputs.predictions(trained.answer(inputs.collate([sample])), trained.about)[0]

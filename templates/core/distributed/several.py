@@ -1,46 +1,53 @@
-"""Which process of a run this is, as torchrun says, and what the processes settle with each other.
+"""Which process of a run this is, and how the processes of a run agree.
 
-A plain `python -m` is process 0 of 1.
+Torchrun starts them; a plain `python -m` is alone. Who is alone has rank 0 of 1, whatever the environment says.
 """
 
 import gc
+import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
-from typing import TypeVar
+from functools import cache, partial, wraps
+from typing import ParamSpec, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from ..errors import LOG
+
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
 def rank() -> int:
-    return int(os.environ.get("RANK", "0"))
+    """The number of this process in the group that it has joined."""
+    return dist.get_rank() if dist.is_initialized() else 0
 
 
 def world_size() -> int:
-    return int(os.environ.get("WORLD_SIZE", "1"))
+    """The number of processes in that group."""
+    return dist.get_world_size() if dist.is_initialized() else 1
 
 
 @contextmanager
 def process_group() -> Iterator[None]:
-    """Join the processes that torchrun started; a plain `python -m` trains alone."""
+    """Join the processes that torchrun started, of which the first gives warnings; a plain `python -m` trains alone."""
     if "LOCAL_RANK" not in os.environ:
         yield
         return
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    LOG.setLevel(logging.ERROR if rank() else logging.WARNING)
     yield
     gc.collect()  # a wrapped model in a reference cycle that outlives its group can hang gloo, or end in an abort
     dist.destroy_process_group()
 
 
 def first(call: Callable[[], T]) -> T:
-    """What a function returns in the first process, or what it raises there, in all of them."""
+    """Call a function in the first process alone; all return what it returns, or raise what it raises."""
     box: list[T | Exception | None] = [None]
     if rank() == 0:
         try:
@@ -54,6 +61,21 @@ def first(call: Callable[[], T]) -> T:
     return box[0]  # type: ignore[return-value]
 
 
+def by_first(function: Callable[P, T]) -> Callable[P, T]:
+    """Let a function be called through `first`."""
+
+    @wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        return first(partial(function, *args, **kwargs))
+
+    return call
+
+
+def wait_for_first() -> None:
+    """Wait until the first process has come here."""
+    first(lambda: None)
+
+
 def add_up(values: Tensor) -> Tensor:
     """The sum over all processes of values on the CPU, in place."""
     if dist.is_initialized():
@@ -62,16 +84,16 @@ def add_up(values: Tensor) -> Tensor:
 
 
 class Agreement:
-    """On a code that any process may come up with; all learn of it at the same question."""
+    """Lets all processes learn of a code that any of them comes up with, at the same question."""
 
     def __init__(self) -> None:
         self.asked: tuple[Tensor, dist.Work] | None = None
 
     def reach(self, code: int, *, wait: bool) -> int:
-        """The largest code that was given at the question before; with `wait`, at this one too.
+        """The largest code of all processes at the question before; with `wait`, at this one too.
 
-        Each process asks as often. The codes are exchanged over the network and beside the step, so that none waits
-        for a device.
+        Each process has to ask equally often. The codes are exchanged over the network while the next step runs, so
+        that no process waits for a device.
         """
         if not dist.is_initialized():
             return code
@@ -90,7 +112,7 @@ class Agreement:
 
 @cache
 def _network() -> dist.ProcessGroup | None:
-    """All processes, connected without their devices; None stands for the group that there is."""
+    """All processes, connected without their devices; None stands for the default group."""
     group: dist.ProcessGroup | None = None
     if dist.get_backend() == "nccl":
         group = dist.new_group(backend="gloo")

@@ -7,7 +7,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..config import Config
+#: if strategy != "single"
 from ..distributed import processes
+#: endif
 from ..errors import checked
 from ..interface import INTERFACE, Data
 from ..task.objective import Objective
@@ -51,10 +53,11 @@ class Best:
         self.kept, dropped = ranked[: self.cfg.keep_best], ranked[self.cfg.keep_best :]
         first = self.kept[0][1] == step
         self.waited *= not first
-        # Where they are sharded, all processes take part in this.
         weights, learned = net.state_dict(), self.objective.state_dict()
-        if processes.rank() > 0:
+        #: if strategy != "single"
+        if processes.rank() > 0:  # where weights are sharded, all processes take part up to here
             return
+        #: endif
         if self.cfg.keep_best > 1:
             folder = self.cfg.folder / "best"
             folder.mkdir(exist_ok=True)

@@ -72,12 +72,12 @@ def save_weights(path: Path, weights: Mapping[str, Tensor]) -> None:
 
 
 def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
-    """Write `step-00000080.pt`, and beside it a manifest with its hash; delete the oldest."""
-    about = {"format": FORMAT, "step": _step(path), "versions": {"torch": str(torch.__version__)}}
+    """Write `step-00000080.pt`, and beside it a manifest, which holds its hash; delete the oldest."""
+    about = {"format": FORMAT, "step": step_of(path), "versions": {"torch": str(torch.__version__)}}
 
     def write(temporary: Path) -> None:
         torch.save({**state, **about}, temporary)
-        save_json(path.with_suffix(".json"), about | {"sha256": sha256(temporary)})
+        save_json(path.with_suffix(".json"), {"sha256": sha256(temporary)})
 
     save(path, write)
     tidy(path.parent)
@@ -85,7 +85,7 @@ def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
 
 def tidy(folder: Path, last: int = sys.maxsize) -> None:
     """Delete all but the newest checkpoints up to step `last`, and what a save that was killed has left."""
-    names = sorted(path.stem for path in folder.glob(f"{FILES}.pt") if _step(path) <= last)[-KEEP:]
+    names = sorted(path.stem for path in folder.glob(f"{FILES}.pt") if step_of(path) <= last)[-KEEP:]
     for file in (f for f in folder.glob(f"{FILES}.*") if f.name.partition(".")[0] not in names or f.suffix == ".tmp"):
         file.unlink()
 
@@ -108,7 +108,7 @@ def damage(path: Path) -> str:
         saved = json.loads(path.with_suffix(".json").read_text())["sha256"]
     except Exception as error:  # whatever somebody wrote there
         return f"its manifest cannot be read ({error!r})"
-    return "" if saved == sha256(path) else "its content has changed"
+    return "" if saved == sha256(path) else "it is not what its manifest was written for"
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
@@ -143,7 +143,8 @@ def load_weights(net: nn.Module, weights: Mapping[str, Tensor], path: Path) -> N
         net.load_state_dict(weights)
 
 
-def _step(path: Path) -> int:
+def step_of(path: Path) -> int:
+    """The optimizer step of a checkpoint."""
     return int(path.stem.removeprefix("step-"))
 
 

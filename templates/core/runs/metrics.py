@@ -13,7 +13,7 @@ HEADER = ["step", "epoch", "name", "value"]
 
 
 class Sink(Protocol):
-    """Takes metrics; only the first process has any."""
+    """Takes metrics."""
 
     def log_metrics(self, metrics: dict[str, float], step: int) -> None: ...
 
@@ -47,9 +47,3 @@ class MetricsFile:
         """Keep the rows up to a step; those after it will be written again."""
         rows = [HEADER, *(row for row in self.read() if int(row[0]) <= step)]
         files.save_text(self.path, "".join(",".join(row) + "\n" for row in rows))
-
-
-def progress_line(progress: Progress, scores: Mapping[str, float]) -> str:
-    """What the terminal shows after a validation."""
-    epoch = f"epoch {progress.shown_epoch:3}/{progress.cfg.epochs}  step {progress.steps:6}  "
-    return epoch + "  ".join(f"{name} {value:.4f}" for name, value in scores.items())

@@ -5,7 +5,9 @@ import sys
 from typing import Any
 
 from ..config import Config
-from ..distributed.processes import world_size
+#: if strategy != "single"
+from ..distributed import processes
+#: endif
 from ..errors import UserError
 
 START = {"steps": 0, "epoch": 0, "samples": 0, "scale": 1.0, "best": -math.inf, "waited": 0}
@@ -26,10 +28,13 @@ class Progress:
         self.epoch: int = saved["epoch"]
         self.scale, self.best, self.waited = saved["scale"], saved["best"], saved["waited"]
         self.window = 0  # batches since the last optimizer step
-        self.taken = cfg.data.batch_size * world_size()  # samples that a batch of all processes takes
+        self.taken = cfg.data.batch_size  # samples of a batch
+        #: if strategy != "single"
+        self.taken *= processes.world_size()  # of all processes
+        #: endif
         self.num_batches = num_samples // self.taken  # of an epoch; the few samples that are left are skipped
         if self.num_batches == 0:
-            few = f"the {num_samples} training samples are too few for one step of {world_size()} process(es)"
+            few = f"the {num_samples} training samples are too few for one batch of {self.taken}"
             raise UserError(f"data.batch_size={cfg.data.batch_size}: {few}. Lower data.batch_size.")
         self.num_steps = math.ceil(self.num_batches / cfg.optim.accumulate)  # of an epoch; the last may be smaller
         self.samples: int = min(saved["samples"], num_samples - self.taken)  # a rest too small for a batch is filled up

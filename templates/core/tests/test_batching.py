@@ -11,9 +11,17 @@ from my_project.serving.exported import Model
 
 @pytest.fixture(autouse=True)
 def task(monkeypatch):
-    """A sample is one number, whatever the task of this project is."""
+    """A sample is one number, or several, whatever the task of this project is."""
     monkeypatch.setattr(batching.inputs, "INPUTS", ("x",))
-    monkeypatch.setattr(batching.inputs, "collate", lambda samples: {"x": np.array([one["x"] for one in samples])})
+    monkeypatch.setattr(batching.inputs, "DYNAMIC", {"x": {0: "batch"}})
+    monkeypatch.setattr(batching.inputs, "collate", fill)
+
+
+def fill(samples):
+    """One batch, filled up to the longest sample."""
+    rows = [np.atleast_1d(one["x"]) for one in samples]
+    filled = np.stack([np.pad(row, (0, max(map(len, rows)) - len(row))) for row in rows])
+    return {"x": filled if np.ndim(samples[0]["x"]) else filled[:, 0]}
 
 
 class Slow:
@@ -80,7 +88,7 @@ def test_a_fast_model_stays_in_the_loop_and_a_slow_one_leaves_it():
         await submit(batcher, slow.model, 1)  # it is not known yet how long it takes
         assert threading.current_thread() not in slow.threads
         slow.threads.clear()
-        batcher.seconds[1] = 0.001
+        batcher.rates[1, 1] = 0.001
         await submit(batcher, slow.model, 1)
         assert slow.threads == {threading.current_thread()}
 
@@ -90,7 +98,7 @@ def test_a_fast_model_stays_in_the_loop_and_a_slow_one_leaves_it():
 def test_a_call_that_takes_no_time_waits_for_nothing():
     async def scenario():
         slow, batcher = Slow(), Batcher(8, 30)
-        batcher.seconds[1] = 0.00001
+        batcher.rates[1, 1] = 0.00001
         with pytest.raises(StopIteration) as end:
             batcher.answer(slow.model, [{"x": 1}]).send(None)  # the loop gets no turn before the answer is there
         assert end.value.value["y"].tolist() == [2]
@@ -133,5 +141,44 @@ def test_what_a_model_raises_reaches_those_who_asked_and_no_other():
         with pytest.raises(RuntimeError, match="broken"):
             await submit(batcher, Model(fail, {}, "bad"), 1)
         assert (await submit(batcher, slow.model, 2))["y"].tolist() == [4]
+
+    asyncio.run(scenario())
+
+
+def test_a_long_input_is_answered_apart_from_short_ones_and_oldest_first(monkeypatch):
+    monkeypatch.setattr(batching.inputs, "DYNAMIC", {"x": {0: "batch", 1: "length"}})
+
+    async def scenario():
+        slow, batcher = Slow(), Batcher(8, 30)
+        shapes = []
+        slow.model = slow.model._replace(run=lambda arrays: shapes.append(arrays["x"].shape) or slow.run(arrays))
+        slow.go_on.clear()
+        jobs = [submit(batcher, slow.model, np.ones(3))]
+        await until(lambda: slow.sizes)
+        jobs += [submit(batcher, slow.model, np.full(length, length)) for length in (2, 1000, 3, 600, 2)]
+        slow.go_on.set()
+        answers = await asyncio.gather(*jobs)
+        assert shapes == [(1, 3), (3, 3), (2, 1000)]
+        assert [answer["y"][0, 0] for answer in answers] == [2, 4, 2000, 6, 1200, 4]
+
+    asyncio.run(scenario())
+
+
+def test_the_time_of_a_call_is_foreseen_from_the_length_that_a_batch_is_filled_up_to(monkeypatch):
+    monkeypatch.setattr(batching.inputs, "DYNAMIC", {"x": {0: "batch", 1: "length"}})
+
+    async def scenario():
+        slow, batcher = Slow(), Batcher(8, 30)
+        short, long = np.ones(3), np.ones(1000)
+        for value in (short, long):  # what the model takes for a length is not known before
+            await submit(batcher, slow.model, value)
+        assert threading.current_thread() not in slow.threads
+        batcher.rates.update({(1, 2): 0.001 / 3, (1, 10): 0.1 / 1000})
+        slow.threads.clear()
+        await submit(batcher, slow.model, short)
+        assert slow.threads == {threading.current_thread()}
+        slow.threads.clear()
+        await submit(batcher, slow.model, long)
+        assert threading.current_thread() not in slow.threads
 
     asyncio.run(scenario())

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from my_project import evaluate, train
-from my_project.config import newest_run
+from my_project.paths import newest_run
 
 
 @pytest.fixture
@@ -32,15 +32,20 @@ def test_runs_are_numbered_and_other_commands_take_the_newest(smoke_line, tmp_pa
     assert newest_run().name == "0002"
 
 
-def test_the_newest_run_that_is_not_finished_is_resumed(smoke_line, tmp_path):
+def newest_steps(runs):
+    return [max(run.glob("checkpoints/*.pt")).stem[-2:] for run in sorted(runs.iterdir())]
+
+
+def test_the_newest_run_that_has_not_reached_the_goal_is_resumed(smoke_line, tmp_path):
     for _ in range(2):
         smoke_line()
         train.main()
-    (tmp_path / "runs/0001/run.json").write_text("{}")  # as if it had been killed
     smoke_line("--resume", "auto", "--max_steps", 6)
     train.main()
-    newest = [max(run.glob("checkpoints/*.pt")).stem for run in sorted((tmp_path / "runs").iterdir())]
-    assert newest == ["step-00000006", "step-00000004"]
+    assert newest_steps(tmp_path / "runs") == ["04", "06"]  # the goal has moved, so the newest continues
+    (tmp_path / "runs/0001/run.json").write_text("{}")  # as if it had been killed
+    train.main()
+    assert newest_steps(tmp_path / "runs") == ["06", "06"]
 
 
 def test_train_says_a_mistake_in_one_line(trained, command_line):

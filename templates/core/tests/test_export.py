@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import numpy as np
 import onnxruntime
@@ -56,7 +57,9 @@ def test_an_export_that_is_not_exact_fails_and_leaves_the_one_before(run, traine
         module.load_state_dict(kept)
 
     monkeypatch.setattr(exported, "write", write_another)
-    with pytest.raises(UserError, match=r"model\.pt2: it does not answer as the plain model. In a batch of \d+, .*"):
+    with pytest.raises(
+        UserError, match=r"model\.pt2: its answers differ from the plain model's. In a batch of \d+, .*"
+    ):
         exported.export(run, trained, ["torch-export"])
     assert (run / "export/model.json").read_bytes() == before
 
@@ -99,11 +102,20 @@ def test_a_format_that_is_missing_or_unknown_is_named(tmp_path):
 
 
 def test_the_command_takes_formats_and_says_which_is_legacy(trained, command_line, capsys, caplog):
+    shutil.rmtree(trained.out_dir / "export", ignore_errors=True)
     command_line("--run", trained.out_dir, "--format", "torchscript,onnx", "--format", "onnx")
     command.main()
     said = capsys.readouterr().out
     assert [line.split(": ")[1].split(",")[0] for line in said.splitlines()] == ["torchscript", "onnx"]
     assert "legacy" in caplog.text
+    exported.export(trained.out_dir, trained, list(FILES))
+
+
+def test_another_format_leaves_those_that_were_exported_before(trained):
+    exported.export(trained.out_dir, trained, ["onnx"])
+    assert set(exported.export(trained.out_dir, trained, ["torchscript"])["files"]) >= {"onnx", "torchscript"}
+    for name in ("onnx", "torchscript"):
+        assert load_exported(trained.out_dir, name).version == load_model(trained.out_dir, "plain").version
     exported.export(trained.out_dir, trained, list(FILES))
 
 

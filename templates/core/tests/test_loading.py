@@ -1,3 +1,6 @@
+#: if strategy != "single"
+from contextlib import contextmanager
+#: endif
 from dataclasses import replace
 from itertools import chain, islice
 
@@ -39,28 +42,48 @@ def test_an_epoch_that_continues_with_other_batches_takes_the_samples_that_are_l
     assert len(rest) == (500 - 64) // 16 * 16
 
 
-def test_all_processes_together_train_on_what_one_with_their_batches_would(monkeypatch):
+@pytest.fixture(autouse=True)
+def pod(monkeypatch):
+    """A machine whose environment speaks of processes that this one has not joined."""
+    for name, value in (("RANK", "1"), ("WORLD_SIZE", "2")):
+        monkeypatch.setenv(name, value)
+
+
+def test_a_process_that_is_alone_measures_each_sample_once(data):
+    loader = build_eval_loader(data.val, CFG)
+    assert [index for indices, _ in loader.sampler for index in indices] == list(range(len(data.val)))
+
+
+#: if strategy != "single"
+@contextmanager
+def joined(rank, size):
+    """Be one of so many processes, of which there are no others."""
+    torch.distributed.init_process_group("fake", rank=rank, world_size=size)
+    yield
+    torch.distributed.destroy_process_group()
+
+
+def test_all_processes_together_train_on_what_one_with_their_batches_would():
     one = order(replace(CFG, data=replace(CFG.data, batch_size=2 * 64)))
-    monkeypatch.setenv("WORLD_SIZE", "2")
     shares = []
     for rank in range(2):
-        monkeypatch.setenv("RANK", str(rank))
-        shares.append(order(CFG))
+        with joined(rank, 2):
+            shares.append(order(CFG))
     assert [sorted(first + second) for first, second in zip(*shares, strict=True)] == [sorted(own) for own in one]
 
 
-def test_all_processes_together_measure_each_sample_once(data, monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "3")
+def test_all_processes_together_measure_each_sample_once(data):
     seen, num_batches = [], set()
     for rank in range(3):
-        monkeypatch.setenv("RANK", str(rank))
-        loader = build_eval_loader(data.val, CFG)
+        with joined(rank, 3):
+            loader = build_eval_loader(data.val, CFG)
         seen += [index for indices, _ in loader.sampler for index in indices]
         num_batches.add(len(loader))
     assert sorted(seen) == list(range(len(data.val)))
     assert len(num_batches) == 1
 
 
+#: endif
 def test_loader_processes_read_the_same_batches(data, smoke):
     with_workers = replace(smoke, data=replace(smoke.data, num_workers=2))
     at = Progress(len(data.train), smoke)

@@ -7,6 +7,8 @@ import torch
 from my_project.errors import UserError
 from my_project.runs.metrics import MetricsFile
 from my_project.train import run
+from my_project.training import module as modules
+from my_project.training.optim import Update, trained_weights
 
 
 class StopError(Exception):
@@ -106,6 +108,45 @@ def test_a_new_run_can_start_from_the_weights_of_another(trained, small):
     run(replace(small, init_from=trained.out_dir, max_steps=1, optim=replace(small.optim, lr=0.0)))
     first, given = (torch.load(cfg.out_dir / "best.pt", weights_only=True) for cfg in (small, trained))
     torch.testing.assert_close(first, given)
+
+
+def test_a_run_that_goes_back_forgets_the_best_weights_of_the_steps_that_it_undoes(small):
+    run(small)
+    earlier, _ = sorted((small.out_dir / "checkpoints").glob("*.pt"))
+    best = json.loads((small.out_dir / "best.json").read_text())
+    (small.out_dir / "best.json").write_text(json.dumps(best | {"step": small.max_steps + 1}))
+    still = replace(small, resume=earlier, validate_every=1, optim=replace(small.optim, lr=0.0))
+    run(still)
+    now = json.loads((small.out_dir / "best.json").read_text())
+    assert now["step"] == int(earlier.stem[-8:]) + 1  # the first validation after it: no later one is better
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_a_step_is_skipped_whose_gradient_overflows_only_as_a_whole(small, data, precision):
+    cfg = replace(small, precision=precision)
+    module = modules.build_module(cfg, data)
+    weights = trained_weights(module)
+    scaler = torch.amp.GradScaler("cpu", init_scale=1.0, enabled=precision == "fp16")
+    update = Update(module, weights, cfg, scaler)
+    before = [weight.detach().clone() for weight in weights]
+    for weight in (*weights, module.tally):
+        weight.grad = torch.full_like(weight, 1e30)  # a number, but its square is none
+    scaler.scale(torch.ones(1))
+    update.guard.prepare(1)
+    scaler.step(update.optimizer)
+    assert all(torch.equal(*pair) for pair in zip(weights, before, strict=True))
+
+
+@pytest.mark.parametrize("source", [".", "checkpoint.pt"])
+def test_a_new_run_starts_with_what_the_objective_of_another_has_learned(small, data, tmp_path, source):
+    learned, new = (modules.build_module(small, data) for _ in range(2))
+    for module, value in ((learned, 2.0), (new, 0.0)):
+        module.objective.register_parameter("temperature", torch.nn.Parameter(torch.tensor([value])))
+    torch.save(learned.net.state_dict(), tmp_path / "best.pt")
+    torch.save(learned.objective.state_dict(), tmp_path / "objective.pt")
+    torch.save({"fingerprint": ["", 0], "module": learned.state_dict()}, tmp_path / "checkpoint.pt")
+    modules.load_first_weights(tmp_path / source, new)
+    assert new.objective.temperature.item() == 2
 
 
 def test_the_seed_fixes_the_run(small, tmp_path):

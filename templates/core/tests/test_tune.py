@@ -29,7 +29,7 @@ from my_project.search import (
     settings,
     study,
 )
-from my_project.search.leases import MOST_STARTS, Leases
+from my_project.search.leases import MOST_LOSSES, Leases
 from my_project.search.worker import Worker
 from my_project.task.objective import Objective
 from my_project.task.settings import DataConfig
@@ -98,6 +98,16 @@ def test_the_best_settings_give_the_best_score_again(searched, low, command_line
     cfg, _ = parse("train")
     assert cfg.out_dir == searched / "best"
     assert train.run(cfg) == best
+
+
+@pytest.mark.parametrize(("processes", "launcher"), [(1, "python"), (2, "torchrun --nproc-per-node 2")])
+def test_its_last_line_starts_the_best_settings_as_its_trials_were(
+    processes, launcher, searched, low, command_line, capsys
+):
+    command_line(*FEW, *low, "--processes", processes, "--out_dir", searched.with_name("default"))
+    tune.main()
+    said = capsys.readouterr().out
+    assert f"next: {launcher} -m my_project.train --" in said
 
 
 def test_a_search_draws_its_pictures(searched):
@@ -207,12 +217,43 @@ def test_the_trial_of_a_lost_worker_is_taken_when_its_lease_stays_as_it_is(stora
     assert taken == 0
 
 
-def test_a_trial_that_is_lost_again_and_again_has_failed(storage):
+def test_a_worker_that_lost_its_trial_cannot_give_it_back(storage):
     add_trials(storage, 1)
-    for _ in range(MOST_STARTS):
+    first, second, third = (leases(storage, name, lease_s=0.2) for name in ("a", "b", "c"))
+    first.take(first.trials(1))  # and stands still
+    while second.take(second.trials(1)) is None:
+        pass
+    first.release(0)
+    assert second.holds(0)
+    assert third.take(third.trials(1)) is None
+
+
+def test_a_trial_that_is_stopped_again_and_again_goes_on(storage):
+    add_trials(storage, 1)
+    for _ in range(MOST_LOSSES + 2):
         worker = leases(storage, "a")
         assert worker.take(worker.trials(1)) == 0
         worker.release(0)
+    assert storage.get_trial(0).state is TrialState.RUNNING
+
+
+def test_a_trial_whose_leases_run_out_again_and_again_has_failed(storage):
+    add_trials(storage, 1)
+    first = leases(storage, "first")
+    assert first.take(first.trials(1)) == 0
+    for number in range(MOST_LOSSES):
+        worker = leases(storage, f"next-{number}", lease_s=0.1)
+        while storage.get_trial(0).state is TrialState.RUNNING and not worker.holds(0):
+            worker.take(worker.trials(1))
+    assert storage.get_trial(0).state is TrialState.FAIL
+
+
+def test_a_trial_that_is_lost_again_and_again_has_failed(storage):
+    add_trials(storage, 1)
+    for _ in range(MOST_LOSSES):
+        worker = leases(storage, "a")
+        assert worker.take(worker.trials(1)) == 0
+        worker.release(0, lost=True)
     assert worker.take(worker.trials(1)) is None
     trial = storage.get_trial(0)
     assert trial.state is TrialState.FAIL

@@ -11,25 +11,29 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from .. import seeding
 from ..config import Config
+#: if strategy != "single"
 from ..distributed.processes import rank, world_size
 from ..errors import UserError
+#: endif
 from ..interface import Batch, Data, Source
 from ..runs.progress import Progress
 from . import signals
 
-Share = tuple[list[int], Tensor | None]  # what `Source.batch` is given
+Share = tuple[list[int], Tensor | None]  # the arguments of `Source.batch`
 Loader = DataLoader[Any]
 
 
 class TrainOrder(Sampler[Any]):
-    """Yields this process's batches, from where the run is to the end of the epoch.
+    """Yields batches, as arguments of `Source.batch`, from where the run is to the end of the epoch.
 
     #: if optimizers == "several"
     An item is the list of all batches of an optimizer step, as each of its phases goes over all of them.
 
     #: endif
-    The order of samples is f(seed, epoch), whatever the number of processes: batch after batch they share out the next
-    `batch_size * world_size` samples. The few that are left at the end of an epoch are skipped.
+    The order of samples is f(seed, epoch). The few that are left at the end of an epoch are skipped.
+    #: if strategy != "single"
+    The number of processes does not change it: batch after batch they share out the next `batch_size * world_size`.
+    #: endif
     """
 
     def __init__(self, progress: Progress) -> None:
@@ -48,7 +52,11 @@ class TrainOrder(Sampler[Any]):
     def __iter__(self) -> Iterator[Any]:
         at, epoch, left = self.progress, self.progress.epoch, self.progress.batches_left
         order = torch.randperm(at.num_samples, generator=seeding.generator(at.cfg.seed, epoch))
-        shares = order[at.samples :][: left * at.taken].view(left, world_size(), -1)[:, rank()].tolist()
+        batches = order[at.samples :][: left * at.taken].view(left, -1)
+        #: if strategy != "single"
+        batches = batches.view(left, world_size(), -1)[:, rank()]
+        #: endif
+        shares = batches.tolist()
         #: if optimizers == "one"
         return (self.with_seeds(own, epoch) for own in shares)
 
@@ -86,6 +94,15 @@ def build_loaders(data: Data, cfg: Config, progress: Progress) -> tuple[Loader, 
     return build_loader(train, TrainOrder(progress), cfg), build_eval_loader(val, cfg)
 
 
+#: if strategy == "single"
+def build_eval_loader(source: Source, cfg: Config) -> Loader:
+    """Batches of all samples, as they are."""
+    batches = np.array_split(np.arange(len(source)), math.ceil(len(source) / cfg.data.batch_size))
+    return build_loader(source, [(own.tolist(), None) for own in batches], cfg)
+
+
+#: endif
+#: if strategy != "single"
 def build_eval_loader(source: Source, cfg: Config) -> Loader:
     """Batches of this process's share; all processes together see each sample exactly once.
 
@@ -99,6 +116,7 @@ def build_eval_loader(source: Source, cfg: Config) -> Loader:
     return build_loader(source, [(own.tolist(), None) for own in batches], cfg)
 
 
+#: endif
 def build_loader(source: Source, shares: Iterable[Share], cfg: Config) -> Loader:
     options: Any = {"persistent_workers": True, "pin_memory": torch.cuda.is_available()} if cfg.data.num_workers else {}
     options |= {"num_workers": cfg.data.num_workers, "worker_init_fn": signals.begin_loader}

@@ -1,23 +1,20 @@
-"""Network and objective as one module, and what a task has to give for it."""
+"""Network and objective as one module, and the weights that they start with."""
 
-import json
-import pickle
-from os import devnull
+from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from .. import seeding
 from ..config import Config
-from ..errors import UserError
-from ..interface import INTERFACE, Batch, Data
-from ..task import INTERFACE as WRITTEN_FOR
+from ..errors import UserError, checked
+from ..interface import Batch, Data
+from ..runs.files import load_checkpoint, load_weights
+from ..runs.progress import START
 from ..task.data import open_data
 from ..task.model import build
 from ..task.objective import Objective
-
-MOST_ABOUT = 2**16  # bytes
+from . import checks
 
 
 class TrainingModule(nn.Module):
@@ -29,23 +26,23 @@ class TrainingModule(nn.Module):
     def __init__(self, net: nn.Module, objective: Objective) -> None:
         super().__init__()
         self.net, self.objective = net, objective
-        self.tally = nn.Parameter(torch.zeros(1))  # always 0, and in no optimizer: its gradient is the count
+        self.tally = nn.Parameter(torch.zeros(1))  # always 0, and in no optimizer: see `optim.Guard`
 
     #: if optimizers == "one"
     def forward(self, batch: Batch, *, generator: torch.Generator | None = None) -> Any:
-        """The sum of the loss and its count; with a generator, the sums that `Objective.measure` gives."""
+        """The sum of the loss and its count; with a generator, the sums that `Objective.measure` returns."""
         if generator is not None:
             return self.objective.measure(self.net, batch, generator)
-        total, count = check_loss(self.objective.loss(self.net, batch))
+        total, count = checks.check_loss(self.objective.loss(self.net, batch))
         return total + self.tally.squeeze() * count, count
 
     #: endif
     #: if optimizers == "several"
     def forward(self, batch: Batch, *phase: str, generator: torch.Generator | None = None) -> Any:
-        """The sum of the loss of a phase and its count; with a generator, the sums that `Objective.measure` gives."""
+        """The sum of a phase's loss and its count; with a generator, the sums that `Objective.measure` returns."""
         if generator is not None:
             return self.objective.measure(self.net, batch, generator)
-        total, count = check_loss(self.objective.loss(self.net, batch, *phase))
+        total, count = checks.check_loss(self.objective.loss(self.net, batch, *phase))
         return total + self.tally.squeeze() * count, count
 
     #: endif
@@ -55,6 +52,21 @@ class TrainingModule(nn.Module):
         return self.tally.device
 
 
+def load_data(cfg: Config) -> Data:
+    """The task's data; raises `UserError` where it is not what `interface` says."""
+    checks.check_interface()
+    data = open_data(cfg.data)
+    checks.check_data(data, cfg)
+    return data
+
+
+def build_objective(cfg: Config, data: Data) -> Objective:
+    """The objective; raises `UserError` if it has no score of the name that `objective.monitor` gives."""
+    objective = Objective(cfg.objective, data.about)
+    checks.check_objective(objective)
+    return objective
+
+
 def build_module(cfg: Config, data: Data) -> TrainingModule:
     """The network with its first weights, and the objective."""
     torch.manual_seed(cfg.seed)
@@ -62,61 +74,37 @@ def build_module(cfg: Config, data: Data) -> TrainingModule:
     return TrainingModule(build(cfg.model, data.about, data.assets, init=True), objective)
 
 
-def build_objective(cfg: Config, data: Data) -> Objective:
-    """The objective; raises `UserError` if it has no score of the name that `objective.monitor` gives."""
-    objective = Objective(cfg.objective, data.about)
-    if objective.monitor not in objective.directions:
-        known = ", ".join(objective.directions)
-        raise UserError(f"objective.monitor={objective.monitor}: Objective.directions has {known}. Give one of these.")
-    #: if optimizers == "one"
-    if phases := getattr(objective, "phases", ()):
-        raise UserError(f"Objective.phases={phases}: this project has one optimizer: mlscaffold set optimizers=several")
-    #: endif
-    return objective
+def load_saved(path: Path, module: TrainingModule, data: Data) -> dict[str, Any]:
+    """Read a checkpoint, and its weights into the module; raises `UserError` if model or data are others."""
+    saved = load_checkpoint(path)
+    with checked(path):
+        fingerprint, count = saved["fingerprint"]
+        if fingerprint != data.train.fingerprint:
+            counts = f"{count:,} samples then, {len(data.train):,} now"
+            other = f"it was trained on other data: Source.fingerprint is another ({counts})"
+            raise UserError(f"{path}: {other}. Start a new run from its weights: --init_from {path.parent.parent}")
+        load_weights(module, saved.pop("module"), path)
+        saved["progress"] = {name: type(value)(saved["progress"][name]) for name, value in START.items()}
+    return saved
 
 
-def load_data(cfg: Config) -> Data:
-    """The task's data; raises `UserError` where it is not what `interface` says."""
-    if WRITTEN_FOR != INTERFACE:
-        raise UserError(f"task.INTERFACE is {WRITTEN_FOR}; this project has {INTERFACE}. See the guide of its release.")
-    data = open_data(cfg.data)
-    try:
-        size = len(json.dumps(data.about, allow_nan=False))
-    except (TypeError, ValueError) as error:
-        raise UserError(f"open_data: `about` has to be plain JSON ({error}).") from None
-    if size > MOST_ABOUT:
-        raise UserError(f"open_data: `about` has {size} bytes, {MOST_ABOUT} are the most. Put files into `assets`.")
-    check_batch(data, cfg)
-    return data
+def load_first_weights(path: Path, module: TrainingModule) -> None:
+    """Start from the weights of a run, or of a file: a `best.pt`, or a checkpoint.
 
-
-def check_batch(data: Data, cfg: Config) -> None:
-    """See whether sources give batches, and can be sent to loader processes."""
-    for source, augment in ((data.train, True), (data.val, False)):
-        indices = [0, len(source) - 1]
-        batch: Any = source.batch(indices, seeding.sample_seeds(cfg.seed, 0, indices) if augment else None)
-        if not isinstance(batch, dict):
-            raise UserError(f"Source.batch: return a dict of tensors, by name. Got a {type(batch).__name__}.")
-        shapes = {name: [*getattr(value, "shape", [])] for name, value in batch.items()}
-        if {tuple(shape[:1]) for shape in shapes.values()} != {(2,)}:
-            wanted = "two samples were asked for; each tensor needs as many rows"
-            raise UserError(f"Source.batch: {wanted}. Got {shapes}.")
-    if cfg.data.num_workers:
-        try:
-            with open(devnull, "wb") as nowhere:  # noqa: PTH123
-                pickle.dump((data.train, data.val), nowhere)
-        except Exception as error:  # whatever a source holds
-            wanted = f"with data.num_workers={cfg.data.num_workers} a source has to pickle ({error})"
-            raise UserError(f"open_data: {wanted}. Open files in `batch`, or set data.num_workers=0.") from None
-
-
-def check_loss(returned: Any) -> tuple[Tensor, Tensor]:
-    """What `Objective.loss` returned, if it is a sum and a count."""
-    if not isinstance(returned, tuple) or [getattr(part, "ndim", None) for part in returned] != [0, 0]:
-        raise UserError("Objective.loss: return two scalar tensors, the loss summed over the batch and its count.")
-    return returned
-
-
-def check_scores(module: TrainingModule, scores: dict[str, float]) -> None:
-    if missing := module.objective.directions.keys() - scores.keys():
-        raise UserError(f"Objective.scores lacks {', '.join(sorted(missing))}, which Objective.directions names.")
+    Parameters that the objective has learned come too, from the checkpoint or from the `objective.pt` beside the file;
+    those that are not there stay as they are. Its buffers follow from the data, and are not loaded.
+    """
+    file = path / "best.pt" if path.is_dir() else path
+    with checked(f"init_from={path}", "Give the folder of a run, its best.pt or a checkpoint."):
+        saved = torch.load(file, map_location="cpu", weights_only=True)
+        if "fingerprint" in saved:  # a checkpoint
+            net, learned = (
+                {name.removeprefix(part): value for name, value in saved["module"].items() if name.startswith(part)}
+                for part in ("net.", "objective.")
+            )
+        else:
+            net, beside = saved, file.with_name("objective.pt")
+            learned = torch.load(beside, map_location="cpu", weights_only=True) if beside.exists() else {}
+        load_weights(module.net, net, file)
+        names = {name for name, _ in module.objective.named_parameters()} & learned.keys()
+        load_weights(module.objective, module.objective.state_dict() | {name: learned[name] for name in names}, file)

@@ -6,23 +6,35 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.amp import GradScaler
+#: if strategy == "fsdp"
+from torch.distributed.tensor import DTensor
+#: endif
 from torch.nn.utils import get_total_norm
 from torch.optim import AdamW, Optimizer
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from ..config import Config, OptimConfig
-from ..distributed import parallel
-from ..distributed.processes import add_up, rank
+#: if strategy != "single"
+from ..distributed import processes
+#: endif
+#: if strategy == "fsdp"
+from ..distributed.sharding import shard_states
+#: endif
 from ..errors import LOG
 from ..runs.progress import Progress
 from .module import TrainingModule
 
 
 class Update:
-    """What moves some of the weights; a checkpoint holds its state."""
+    """The optimizer and what goes with it; a checkpoint holds its state."""
+
+    losses: tuple[str, ...] = ("train/loss",)  # names under which the training loss is logged
 
     def __init__(self, module: TrainingModule, weights: list[nn.Parameter], cfg: Config, scaler: GradScaler) -> None:
-        self.optimizer = parallel.distribute_optimizer(build_optimizer(weights, cfg.optim))
+        self.optimizer = build_optimizer(weights, cfg.optim)
+        #: if strategy == "fsdp"
+        shard_states(self.optimizer)
+        #: endif
         self.guard = Guard(self.optimizer, cfg.optim.grad_clip, scaler, module.tally)
         self.average = WeightAverage(self.optimizer, cfg.ema_decay)
 
@@ -68,9 +80,9 @@ def build_optimizer(weights: list[nn.Parameter], cfg: OptimConfig) -> Optimizer:
 
 
 def keep_settings(optimizer: Optimizer, saved: dict[str, Any]) -> dict[str, Any]:
-    """Load what an optimizer has learnt, but not its settings; say so if the learning rate is another one."""
+    """Load the moments of an optimizer, but not its settings; say so if the learning rate is another one."""
     before, now = saved["param_groups"][0]["lr"], optimizer.param_groups[0]["lr"]
-    if rank() == 0 and not math.isclose(before, now):
+    if not math.isclose(before, now):
         LOG.warning("The learning rate is %.3g from here on, and was %.3g: settings have changed.", now, before)
     pairs = zip(optimizer.param_groups, saved["param_groups"], strict=True)
     return saved | {"param_groups": [own | {"params": group["params"]} for own, group in pairs]}
@@ -104,28 +116,42 @@ def anneal(start: float, end: float, share: float) -> float:
 
 
 class Guard:
-    """Makes the gradient of a step: of the mean loss, clipped; a step whose gradient is not finite is skipped.
+    """Turns the gradients of a step into those of its mean loss, clips them, and skips the step if one is not finite.
 
-    The mean is over all processes and batches of the step, so its divisor is known last. Until then backward runs on
-    `sum / reference`. The count comes with the gradients, as that of `tally` (see `TrainingModule`): their quotient is
-    the gradient of the mean, however both were added up, averaged or scaled. `reference` is near the count, so that
-    float16 does not overflow sooner than with the true divisor, and a power of two, so that it rounds nothing.
+    The mean is over all samples of the step: of each accumulated batch, in each process. How many these are is known
+    last, after gradients have been added up, averaged over processes and scaled. So the count goes through all that,
+    too: `TrainingModule` adds `tally * count` to the loss, where the parameter `tally` stays 0, and the gradient of
+    `tally` is what has become of the count. Gradients divided by it are those of the mean, whatever was done to both.
 
-    Divisor, clipping and skipping are left to the fused optimizer, on the device, so that no step waits for one. In
-    float16 a few skipped steps are normal: after each the scaler takes a smaller factor, until the gradients fit.
+    An example: two accumulated batches of 60 and 20 samples, with losses that add up to 120 and 20, one weight w
+    whose gradients add up to 30 and 6, and a trainer that halves each loss, as there are two. Backward leaves
+
+        w.grad     = (30 + 6) / 2 / reference
+        tally.grad = (60 + 20) / 2 / reference
+
+    and their quotient is 36 / 80: the gradient of the mean over 80 samples. `reference`, here 64, only keeps numbers
+    small, so that float16 does not overflow: it is the first count, rounded up to a power of two, which rounds nothing.
+
+    Dividing, clipping and skipping are done by the fused optimizer on the device, so no step waits for it. In float16
+    a few skipped steps are normal: the scaler takes smaller factors until the gradients fit.
     """
 
     def __init__(self, optimizer: Optimizer, max_norm: float, scaler: GradScaler, tally: nn.Parameter) -> None:
         self.optimizer, self.scaler, self.tally, self.max_norm = optimizer, scaler, tally, max_norm or math.inf
         self.weights = [weight for group in optimizer.param_groups for weight in group["params"]]
-        self.reference = 0.0  # of a batch in each process; the same in all processes and steps
-        self.first, self.skipped = 0, dict[int, Tensor]()  # step that failed; whether each after the last question did
+        self.reference = 0.0  # the same in all steps
+        self.first, self.skipped = 0, dict[int, Tensor]()  # step that failed; whether each since `failed_step` did
+        if scaler.is_enabled():
+            optimizer.register_step_pre_hook(self.insist)
 
     def loss(self, total: Tensor, count: Tensor) -> Tensor:
-        """What backward runs on; it may be divided further, as by `optim.accumulate`."""
+        """What backward runs on; the trainer may divide it further."""
         if not self.reference:  # waits for the device, once in a run
-            number = add_up(count.detach().double().cpu()).item()
-            self.reference = 2.0 ** math.ceil(math.log2(max(number, 1)))
+            number = count.detach().double().cpu()
+            #: if strategy != "single"
+            number = processes.add_up(number)  # so that it is the same in all processes
+            #: endif
+            self.reference = 2.0 ** math.ceil(math.log2(max(number.item(), 1)))
         return total / self.reference
 
     def prepare(self, step: int) -> None:
@@ -135,12 +161,19 @@ class Guard:
         count = (self.tally.grad / self.scaler.scale(torch.ones_like(self.tally))).squeeze()
         self.tally.grad = None
         factor = torch.where(count > 0, 1 / count, 0)  # a step that counts nothing has no gradient
-        norm = get_total_norm([weight.grad for weight in self.weights if weight.grad is not None])  # of all processes
-        norm = (norm.full_tensor() if hasattr(norm, "full_tensor") else norm) * factor
+        norm = get_total_norm([weight.grad for weight in self.weights if weight.grad is not None])
+        #: if strategy == "fsdp"
+        norm = norm.full_tensor() if isinstance(norm, DTensor) else norm  # of all processes
+        #: endif
+        norm = norm * factor
         clip = (self.max_norm / (norm + 1e-6)).clamp(max=1.0)
         fused: Any = self.optimizer
         fused.grad_scale, fused.found_inf = 1 / (factor * clip), (~norm.isfinite()).float()
         self.skipped[step] = fused.found_inf
+
+    def insist(self, optimizer: Any, *step: Any) -> None:
+        """Skip also a step whose norm overflows; the scaler, which looks at each number alone, would make it."""
+        *_, optimizer.found_inf = self.skipped.values()
 
     def failed_step(self) -> int:
         """The first step that was skipped and should not have been, or 0. This waits for the device."""

@@ -1,4 +1,4 @@
-"""What ends a run before its goal, with its state saved: a signal, which its exit code tells, or an error."""
+"""How a run ends before its goal with its state saved: by a signal, which its exit code tells, or by an error."""
 
 import atexit
 import multiprocessing
@@ -13,7 +13,9 @@ from typing import Any, Self
 from torch.utils.data._utils import signal_handling
 from torch.utils.data.dataloader import _BaseDataLoaderIter
 
+#: if strategy != "single"
 from ..distributed import processes
+#: endif
 from ..errors import LOG, UserError
 
 # Exit codes; 75 asks a scheduler to start the run again. Windows has neither of the first two signals.
@@ -22,33 +24,41 @@ SIGNALS = {getattr(signal, "SIGUSR1", signal.SIGTERM): 75, HANGUP: 129, signal.S
 if signal.getsignal(HANGUP) is signal.SIG_IGN:  # as nohup wants it
     del SIGNALS[HANGUP]
 
-PATIENCE_S = 5  # with a batch that does not come, once a signal has
+PATIENCE_S = 5  # after a signal: how long a batch may take to come
 NEXT_BATCH = _BaseDataLoaderIter.__next__.__code__
 
-# Torch's handler would raise in the middle of a step when a loader process dies; a wait for its batch finds out too.
+# If a loader process dies, torch's own handler would raise in the middle of a step. Whoever waits for a batch of that
+# process finds out as well.
 signal_handling._SIGCHLD_handler_set = True
 
 
 class Stop:
-    """Takes over the signals that end a run; all processes agree on them after the same step, and end there."""
+    """While it is open, a signal does not end the process: `code` becomes the exit code that it asks for.
 
+    `State` looks at that after each step, saves, and raises `SystemExit`. A step whose next batch never comes would
+    not end: an alarm goes off every `PATIENCE_S`, and the second one within the same wait raises `TimeoutError`.
+    """
+
+    #: if strategy == "single"
     def __init__(self) -> None:
+        self.code = 0  # of the signal that came
         self.handlers: dict[int, Any] = {}  # as they were
-        self.code, self.agreement = 0, processes.Agreement()  # exit code of the signal that this process got, or 0
 
-    def __exit__(self, kind: object, error: object, trace: object) -> None:
-        if kind in (None, SystemExit):  # else another process may be gone
-            self.agreement.close()
-        if self.code and sys.platform != "win32":
-            signal.setitimer(signal.ITIMER_REAL, 0)
-        if kind is SystemExit and processes.world_size() > 1:
-            return  # torchrun sends SIGTERM to all others once one has ended; they end with their code too
-        for number, handler in self.handlers.items():
-            signal.signal(number, handler or signal.SIG_DFL)
-        if self.code and isinstance(error, Exception) and not isinstance(error, UserError):
-            LOG.warning("A signal ends this run: %s", error)
-            raise SystemExit(self.code) from None
+    #: endif
+    #: if strategy != "single"
+    def __init__(self) -> None:
+        self.code = 0  # of the signal that came to this process
+        self.handlers: dict[int, Any] = {}  # as they were
+        self.agreement = processes.Agreement()
 
+    def agree(self, *, wait: bool = False) -> int:
+        """The code of any process, the same in all of them at the same step; each has to ask equally often.
+
+        It is that of the question before, so that no step waits for the network; with `wait` it is this one's.
+        """
+        return self.agreement.reach(self.code, wait=wait)
+
+    #: endif
     def listen(self) -> Self:
         """Take the signals over. Only the main thread may; a run in another one leaves them alone."""
         if threading.current_thread() is threading.main_thread():
@@ -59,28 +69,40 @@ class Stop:
     __enter__ = listen
 
     def note(self, number: int, frame: object) -> None:
+        """Handle a signal."""
         self.code = SIGNALS[number]
         if number == signal.SIGINT:
             signal.signal(number, signal.SIG_DFL)  # a second Ctrl-C ends at once
-        self.waits: list[Any] = []  # for a batch, which the last alarm came in
+        self.waits: list[Any] = []  # those for a batch in which the last alarm went off
         if sys.platform != "win32":
-            signal.signal(signal.SIGALRM, self.give_up)
+            signal.signal(signal.SIGALRM, self.alarm)
             signal.setitimer(signal.ITIMER_REAL, 0.01, PATIENCE_S)
 
-    def give_up(self, number: int, frame: FrameType | None) -> None:
-        """End a wait for a batch in which two alarms in a row come; whatever else they find comes to its end."""
+    def alarm(self, number: int, frame: FrameType | None) -> None:
+        """Give up if this and the last alarm went off in the same wait; all else may take as long as it needs."""
         loaders = [caller.f_locals["self"] for caller, _ in traceback.walk_stack(frame) if caller.f_code is NEXT_BATCH]
         before, self.waits = self.waits, [(loader, loader._num_yielded) for loader in loaders]
         if loaders and self.waits == before:
             end_loaders()
             raise TimeoutError("the next batch does not come")
 
-    def asked(self, *, wait: bool = False) -> int:
-        """The exit code that a signal to any process asks for, or 0. Each process has to ask as often.
-
-        The answer is that of the question before, so that no step waits for the network; with `wait` it is this one's.
-        """
-        return self.agreement.reach(self.code, wait=wait)
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        """Put the handlers back; an error after a signal is shown in a line, and the exit code stays the signal's."""
+        #: if strategy != "single"
+        if kind in (None, SystemExit):  # else another process may be gone
+            self.agreement.close()
+        #: endif
+        if self.code and sys.platform != "win32":
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        #: if strategy != "single"
+        if kind is SystemExit and processes.world_size() > 1:
+            return  # torchrun sends SIGTERM to all others once one has ended; they end with their code too
+        #: endif
+        for number, handler in self.handlers.items():
+            signal.signal(number, handler or signal.SIG_DFL)
+        if self.code and isinstance(error, Exception) and not isinstance(error, UserError):
+            LOG.warning("A signal ends this run: %s", error)
+            raise SystemExit(self.code) from None
 
 
 def begin_loader(worker: int) -> None:
@@ -93,6 +115,6 @@ def begin_loader(worker: int) -> None:
 
 @atexit.register
 def end_loaders() -> None:
-    """Kill the loader processes: Python sends them SIGTERM in the end, and would wait for ever."""
+    """Kill the loader processes: Python would send them SIGTERM, which they ignore, and wait for ever."""
     for process in (child for child in multiprocessing.active_children() if child.daemon):
         process.kill()

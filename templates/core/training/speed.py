@@ -11,7 +11,9 @@ from torch.profiler import profile, schedule, tensorboard_trace_handler
 from torch.utils.checkpoint import checkpoint
 
 from ..config import Config
-from ..distributed.processes import rank, world_size
+#: if strategy != "single"
+from ..distributed import processes
+#: endif
 from ..errors import UserError
 from ..task.model import blocks
 from .module import TrainingModule
@@ -23,13 +25,15 @@ def prepare(module: TrainingModule, cfg: Config) -> TrainingModule:
     Raises `UserError` where the machine or the network cannot do what the settings ask for.
     """
     net, parts = module.net, blocks(module.net)
-    if cfg.sync_batchnorm and world_size() > 1:
+    #: if strategy != "single"
+    if cfg.sync_batchnorm and processes.world_size() > 1:
         if not torch.cuda.is_available():
             without = "Without them leave it false, or normalize each sample by itself, as GroupNorm does"
             raise UserError(f"sync_batchnorm=true: torch shares BatchNorm's statistics between GPUs only. {without}.")
         nn.SyncBatchNorm.convert_sync_batchnorm(net)
+    #: endif
     for conv in (part for part in net.modules() if cfg.channels_last and isinstance(part, nn.Conv2d)):
-        # What it is given has this format then, for free if it has it already.
+        # Its input is brought into this format, for free if it has it already.
         conv.register_forward_pre_hook(lambda _, x: x[0].contiguous(memory_format=torch.channels_last))
     if cfg.activation_checkpointing and not parts:
         raise UserError("activation_checkpointing=true: task.model.blocks names no blocks. Let it return some.")
@@ -44,6 +48,11 @@ def prepare(module: TrainingModule, cfg: Config) -> TrainingModule:
 def profiled(cfg: Config) -> Iterator[None]:
     """Write what a few optimizer steps are spent on into `profile/`."""
     few = schedule(wait=2, warmup=2, active=6, repeat=1)  # the first steps are slower than all others
-    save = tensorboard_trace_handler(f"{cfg.folder}/profile", f"rank-{rank()}")
+    #: if strategy == "single"
+    save = tensorboard_trace_handler(f"{cfg.folder}/profile", "trace")
+    #: endif
+    #: if strategy != "single"
+    save = tensorboard_trace_handler(f"{cfg.folder}/profile", f"rank-{processes.rank()}")
+    #: endif
     with profile(schedule=few, on_trace_ready=save) as prof, register_optimizer_step_post_hook(lambda *_: prof.step()):
         yield

@@ -1,5 +1,6 @@
 """All that training changes, and what follows each of its steps: the same in both frameworks."""
 
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -7,22 +8,23 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.amp import GradScaler
-from tqdm import tqdm
 
 from .. import seeding
 from ..config import Config
+#: if strategy != "single"
 from ..distributed import processes
+#: endif
 from ..errors import LOG, UserError, checked
 from ..interface import Data
 from ..runs import files, metrics
 from ..runs.best import Best
 from ..runs.progress import Progress
 from . import signals
-from .loading import to_device
-from .module import TrainingModule, check_scores
+from .checks import check_scores
+from .module import TrainingModule
 from .optim import Update
 
-Report = Callable[[int, float], None] | None  # given (samples trained on, score) after each validation
+Report = Callable[[int, float], None] | None  # called with (samples trained on, score) after each validation
 
 
 @dataclass(frozen=True)
@@ -42,41 +44,38 @@ class Run:
 
 
 class MeanLoss:
-    """The mean training loss of all processes since the last time; nothing waits for the device before it is read."""
+    """The mean training loss since it was logged last; nothing waits for the device before it is read."""
 
     def __init__(self) -> None:
         self.sum, self.parts = torch.zeros(2, dtype=torch.float64), list[tuple[Tensor, Tensor]]()
         self.kept = 0  # parts of steps that are complete
 
     def read(self) -> list[float]:
-        """The sum and the count, of all processes."""
+        """The sum and the count."""
         if self.parts:
             totals, counts = (torch.stack(part).double().sum() for part in zip(*self.parts, strict=True))
             self.sum += torch.stack([totals, counts.to(totals.device)]).cpu()
             self.parts.clear()
             self.kept = 0
+        #: if strategy == "single"
+        return self.sum.tolist()
+
+
+        #: endif
+        #: if strategy != "single"
         return processes.add_up(self.sum.clone()).tolist()
 
 
+#: endif
 class State:
     """A run as it trains: what moves the weights, and how far it has come. A checkpoint holds it."""
 
-    def __init__(self, run: Run, update: Update, losses: tuple[str, ...] = ("train/loss",)) -> None:
-        self.run, self.update, self.losses = run, update, {name: MeanLoss() for name in losses}
+    def __init__(self, run: Run, update: Update) -> None:
+        self.run, self.update, self.losses = run, update, {name: MeanLoss() for name in update.losses}
         update.set_rate(run.progress)
         if run.saved:
             self.load(run.saved)
-        self.try_out()
-
-    @torch.no_grad()
-    def try_out(self) -> None:
-        """Measure two samples, so that a mistake in the task shows before an epoch is lost."""
-        module, source = self.run.module, self.run.data.val
-        batch = to_device(source.batch([0, len(source) - 1], None), module.device)
-        with torch.compiler.set_stance("force_eager"):
-            sums = module.eval()(batch, generator=seeding.generator(0))
-        check_scores(module, module.objective.scores({name: value.cpu() for name, value in sums.items()}))
-        module.train()
+        check_scores(run.module, run.module.objective, run.data, run.module.device, compiled=run.cfg.compile)
 
     @property
     def done(self) -> bool:
@@ -86,8 +85,14 @@ class State:
     def begin(self, *part: int) -> None:
         """Before a batch, or a part of its step: random numbers are a function of where the run is."""
         at = self.run.progress
+        #: if strategy == "single"
+        seeding.seed_step(at.cfg.seed, at.epoch, at.samples, 0, *part)  # 0 is the rank where there are several
+
+        #: endif
+        #: if strategy != "single"
         seeding.seed_step(at.cfg.seed, at.epoch, at.samples, processes.rank(), *part)
 
+    #: endif
     def count(self, total: Tensor, count: Tensor, name: str = "train/loss") -> None:
         """Keep the loss of a batch until it is logged."""
         self.losses[name].parts.append((total.detach(), count))
@@ -106,10 +111,15 @@ class State:
         if at.validates:
             return True
         failed = self.update.failed_step() if logs else 0
-        code = self.run.stop.asked()
+        #: if strategy == "single"
+        code = self.run.stop.code
+        #: endif
+        #: if strategy != "single"
+        code = self.run.stop.agree()
+        #: endif
         if code or failed or at.saves:
             self.save()
-        end(code, failed)
+        end(self.run.cfg, code, failed)
         return False
 
     def log(self) -> None:
@@ -123,10 +133,7 @@ class State:
         run, at = self.run, self.run.progress
         objective, sums = run.module.objective, {name: value.cpu() for name, value in sums.items()}
         scores = objective.scores(sums)
-        check_scores(run.module, scores)
         metrics.send(run.sinks, at.steps, {f"val/{name}": score for name, score in scores.items()})
-        if processes.rank() == 0:
-            tqdm.write(metrics.progress_line(at, scores))
         run.best.offer(scores, run.module.net, sums)
         self.update.swap()
         at.judge(run.best.sign * scores[objective.monitor])
@@ -134,15 +141,22 @@ class State:
         self.save()
         if run.report:
             run.report(at.seen, scores[objective.monitor])
-        end(run.stop.asked(wait=True), self.update.failed_step())
+        #: if strategy == "single"
+        end(run.cfg, run.stop.code, self.update.failed_step())
 
+        #: endif
+        #: if strategy != "single"
+        end(run.cfg, run.stop.agree(wait=True), self.update.failed_step())
+
+    #: endif
     def salvage(self, error: BaseException) -> None:
-        """Save the state after the last step, if an error leaves it whole.
-
-        Of several processes others may be gone, without which it is not; nor is it in the middle of an update.
-        """
+        """Save the state after the last step, if an error leaves it whole: in the middle of an update it is not."""
+        #: if strategy != "single"
+        if processes.world_size() > 1:  # others, without which it is not whole, may have ended
+            return
+        #: endif
         at = self.run.progress
-        if processes.world_size() > 1 or not isinstance(error, Exception) or isinstance(error, UserError):
+        if not isinstance(error, Exception) or isinstance(error, UserError):
             return
         if at.steps and not at.validates and not self.update.has_begun(at.steps + 1):
             for loss in self.losses.values():
@@ -150,7 +164,7 @@ class State:
             self.save()
 
     def save(self) -> None:
-        """Write a checkpoint: plain tensors and numbers, the same for both frameworks. All processes take part."""
+        """Write a checkpoint: plain tensors and numbers, the same for both frameworks."""
         run = self.run
         content = {
             "fingerprint": [run.data.train.fingerprint, len(run.data.train)],
@@ -161,27 +175,36 @@ class State:
             "progress": run.progress.state_dict(),
             "best": run.best.state_dict(),
         }
-        if processes.rank() == 0:
-            files.save_checkpoint(run.cfg.folder / "checkpoints" / f"step-{run.progress.steps:08d}.pt", content)
+        #: if strategy != "single"
+        if processes.rank() > 0:  # all processes take part in the content
+            return
+        #: endif
+        files.save_checkpoint(run.cfg.folder / "checkpoints" / f"step-{run.progress.steps:08d}.pt", content)
 
     def load(self, saved: dict[str, Any]) -> None:
         """Continue from a checkpoint; the weights are loaded already."""
         with checked(f"resume={self.run.cfg.resume}"):
-            self.update.load_state_dict(saved.pop("update"))  # for which memory need not hold a second place
+            self.update.load_state_dict(saved.pop("update"))  # popped, so that memory can be freed
             if saved["scaler"] and self.run.scaler.is_enabled():
                 self.run.scaler.load_state_dict(saved["scaler"])
-            if processes.rank() == 0:  # which has it for all
-                for name, loss in self.losses.items():
-                    loss.sum += torch.tensor(saved["losses"][name], dtype=torch.float64)
+            #: if strategy != "single"
+            if processes.rank() > 0:  # the loss of all processes is with the first
+                return
+            #: endif
+            for name, loss in self.losses.items():
+                loss.sum += torch.tensor(saved["losses"][name], dtype=torch.float64)
 
 
-def end(code: int, failed: int) -> None:
-    """End the run here if there is a reason to; the state is saved, or the first process is still at it."""
+def end(cfg: Config, code: int, failed: int) -> None:
+    """End the run, whose state is saved, with the exit code that a signal asks for, or because a step failed."""
+    #: if strategy != "single"
     if code or failed:
-        processes.first(lambda: None)  # waits for it: a launcher ends all others with the first that leaves
+        processes.wait_for_first()  # which may still save: a launcher ends all others with the first that leaves
+    #: endif
+    resume = f"--config {shlex.quote(str(cfg.folder / 'config.yaml'))} --resume auto"
     if failed:
-        hint = "--resume auto continues after it; if that happens again, lower --optim.lr or look for bad samples"
+        hint = f"{resume} continues after it; if that happens again, lower --optim.lr or look for bad samples"
         raise UserError(f"step {failed}: its gradient was not finite, so it was left out. {hint}.")
     if code:
-        LOG.warning("A signal ends this run. Continue it with --resume auto.")
+        LOG.warning("A signal ends this run. Continue it with %s.", resume)
         raise SystemExit(code)

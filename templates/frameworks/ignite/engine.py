@@ -1,9 +1,7 @@
 """The two engines: one trains the model, one measures it."""
 
 import logging
-import os
 import sys
-from unittest.mock import patch
 
 import torch
 from ignite import distributed as idist
@@ -13,16 +11,22 @@ from ignite.metrics import Metric
 from torch import Tensor
 
 from .. import seeding
+#: if strategy != "single"
 from ..distributed import parallel
+#: endif
 from ..interface import Batch
+#: if strategy != "single"
 from ..task.model import blocks
+#: endif
 from .loading import Loader, to_device
 from .state import Run
-from .step import autocast, build_state, build_trainer
+from .step import build_state, build_trainer
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Sums(Metric):
-    """Adds up what `Objective.measure` gives, over batches and processes."""
+    """Adds up what `Objective.measure` returns for each batch."""
 
     def reset(self) -> None:
         self.sums: dict[str, Tensor] = {}
@@ -35,13 +39,13 @@ class Sums(Metric):
         return {name: torch.as_tensor(idist.all_reduce(value.clone())) for name, value in self.sums.items()}
 
 
-def build_evaluator(run: Run) -> Engine:
+def build_evaluator(run: Run, autocast: torch.autocast) -> Engine:
     """An engine whose step measures a batch; `state.metrics["sums"]` has the sums of all."""
 
     @torch.inference_mode()
     def step(engine: Engine, batch: Batch) -> tuple[dict[str, Tensor]]:
         generator = seeding.generator(engine.state.iteration, idist.get_rank())
-        with autocast(run):
+        with autocast:
             sums = run.module(to_device(batch, idist.device()), generator=generator)
         return (sums,)  # Ignite would take a bare dict for predictions and targets
 
@@ -52,14 +56,16 @@ def build_evaluator(run: Run) -> Engine:
 
 def fit(run: Run, loaders: tuple[Loader, Loader]) -> None:
     """Train and validate until the goal is reached, or the run ends early."""
-    if idist.model_name() == "serial":  # Ignite has not looked at the processes yet
-        with patch.dict(os.environ):
-            os.environ.pop("SLURM_JOB_ID", None)  # it would take Slurm's word for torchrun's
-            idist.sync()
-    logging.getLogger("ignite").setLevel(logging.CRITICAL)  # errors are told once, where they end the run
-    model, at = parallel.distribute(run.module, run.module.tally, blocks(run.module.net)), run.progress
-    state = build_state(run)
-    trainer, evaluator = build_trainer(state, model), build_evaluator(run)
+    logging.getLogger("ignite").setLevel(logging.CRITICAL)  # an error is shown once, where it ends the run
+    #: if strategy == "single"
+    model = run.module.to(idist.device())
+    #: endif
+    #: if strategy != "single"
+    model = parallel.distribute(run.module, run.module.tally, blocks(run.module.net))
+    #: endif
+    at, state = run.progress, build_state(run)
+    autocast = torch.autocast(idist.device().type, DTYPES[run.cfg.precision], enabled=run.cfg.precision != "fp32")
+    trainer, evaluator = build_trainer(state, model, autocast), build_evaluator(run, autocast)
     train_loader, val_loader = loaders
     model.train()
 
@@ -84,6 +90,6 @@ def fit(run: Run, loaders: tuple[Loader, Loader]) -> None:
     if idist.get_rank() == 0 and sys.stderr.isatty():
         seldom = Events.ITERATION_COMPLETED(every=run.cfg.log_every)  # drawing takes as long as a small step
         handlers.ProgressBar(persist=False).attach(trainer, event_name=seldom)
-    # Ignite counts from where the run is; `State` knows when it ends.
-    trainer.load_state_dict({"epoch": at.epoch, "epoch_length": at.num_batches, "max_epochs": sys.maxsize})
+    # Ignite counts from where the run is; `State` ends it, and no later than with its last epoch.
+    trainer.load_state_dict({"epoch": at.epoch, "epoch_length": at.num_batches, "max_epochs": run.cfg.epochs})
     trainer.run(train_loader)

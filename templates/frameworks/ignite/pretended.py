@@ -10,9 +10,11 @@ from torch.distributed.algorithms.ddp_comm_hooks.debugging_hooks import noop_hoo
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 
-def pretend_group(size: int) -> None:
-    """Be the first of so many processes without the others."""
-    dist.init_process_group("fake", rank=0, world_size=size)
+def pretend_group(rank: int, size: int) -> None:
+    """Be one of so many processes without the others; only the first can train."""
+    dist.init_process_group("fake", rank=rank, world_size=size)
+    if rank:
+        return
     new_group = dist.new_group
     # Ignite asks for gloo, which would wait, and takes Slurm's word for torchrun's.
     with patch.object(dist, "new_group", lambda **_: new_group()), patch.dict(os.environ):

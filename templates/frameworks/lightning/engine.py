@@ -7,24 +7,29 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+#: if strategy == "single"
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+#: endif
 from pytorch_lightning import callbacks
 from pytorch_lightning.plugins.precision import MixedPrecision, Precision
 from torch import Tensor
 from torchmetrics import Metric
 
 from .. import seeding
+#: if strategy != "single"
 from ..distributed import parallel
-from ..distributed.processes import rank
+#: endif
 from ..interface import Batch
+#: if strategy == "fsdp"
 from ..task.model import blocks
+#: endif
 from .loading import Loader
 from .state import Run
 from .step import Step, step_options
 
 
 class Sums(Metric):
-    """Adds up what `Objective.measure` gives, over batches and processes."""
+    """Adds up what `Objective.measure` returns for each batch."""
 
     def update(self, sums: dict[str, Tensor]) -> None:
         for name, value in sums.items():
@@ -43,11 +48,13 @@ class Training(Step):
         super().__init__(run)
         self.sums = Sums()
 
+    #: if strategy == "fsdp"
     def configure_model(self) -> None:
         parallel.distribute(self.module, self.module.tally, blocks(self.module.net), self.device_mesh)
 
+    #: endif
     def on_train_start(self) -> None:
-        self.run.stop.listen()  # again, as Lightning has its own handlers by now
+        self.run.stop.listen()  # again, as Lightning has put its own handlers in place
         epoch = self.run.progress.epoch  # that the progress bar begins with
         vars(self.trainer.fit_loop.epoch_progress.current).update(processed=epoch, completed=epoch)
 
@@ -59,7 +66,7 @@ class Training(Step):
         self.state.update.swap()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        self.sums.update(self.module(batch, generator=seeding.generator(batch_idx + 1, rank())))
+        self.sums.update(self.module(batch, generator=seeding.generator(batch_idx + 1, self.global_rank)))
 
     def on_validation_epoch_end(self) -> None:
         self.state.validated(self.sums.compute())
@@ -92,10 +99,15 @@ def fit(run: Run, loaders: tuple[Loader, Loader]) -> None:
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     # Lightning calls what torch deprecates; and it cannot know that a loader resumes.
     warnings.filterwarnings("ignore", ".*(treespec, LeafSpec|many workers|is not resumable)")
-    alone = [] if torch.distributed.is_torchelastic_launched() else [LightningEnvironment()]  # even in Slurm
     trainer = pl.Trainer(
-        **parallel.placement(),
-        plugins=[build_precision(run), *alone],
+        #: if strategy == "single"
+        accelerator="cuda" if torch.cuda.is_available() else "cpu",
+        devices=1,
+        plugins=[build_precision(run), LightningEnvironment()],  # one process, even in Slurm
+        #: endif
+        #: if strategy != "single"
+        **parallel.placement(build_precision(run)),
+        #: endif
         max_epochs=-1,  # `State` knows when a run ends
         **step_options(run.cfg),
         reload_dataloaders_every_n_epochs=1,  # an epoch that was resumed is shorter than others

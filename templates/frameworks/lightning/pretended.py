@@ -7,9 +7,11 @@ from torch.distributed.algorithms.ddp_comm_hooks.debugging_hooks import noop_hoo
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 
-def pretend_group(size: int) -> None:
-    """Be the first of so many processes without the others."""
-    dist.init_process_group("fake", rank=0, world_size=size)
+def pretend_group(rank: int, size: int) -> None:
+    """Be one of so many processes without the others; only the first can train."""
+    dist.init_process_group("fake", rank=rank, world_size=size)
+    if rank:
+        return
 
     def keep_gradients(module: Any, inputs: Any) -> None:
         if hasattr(module, "register_comm_hook"):  # it adds up gradients itself

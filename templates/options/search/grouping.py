@@ -1,11 +1,14 @@
 """How loggers show that the runs of a search belong together."""
 
+from dataclasses import replace
+from pathlib import Path
+
 from ..config import Config
 
 
-def group_runs(study: Config) -> dict[str, str]:
-    """The environment of workers whose runs belong to the study in `out_dir`."""
-    environment: dict[str, str] = {}
+def group_runs(cfg: Config, folder: Path) -> dict[str, str]:
+    """The environment variables of workers whose runs belong to the study in this folder."""
+    study, environment = replace(cfg, out_dir=folder), dict[str, str]()
     #: if "mlflow" in loggers
     from ..training import mlflow_run
 

@@ -1,9 +1,10 @@
 """Which worker runs which trial, so that no trial is lost with its worker and none is run twice.
 
-A worker writes its name and a count into the attribute `lease` of the trial that it runs, and counts on while
-it runs it. A lease that has not changed for `--lease` seconds of the onlooker's own clock is void: clocks of
-machines need not agree. Of several that want a void lease the last to write has it, as each looks again after
-a moment (Fischer's algorithm). A trial has ended when the storage says so, which it accepts once.
+While a worker runs a trial, it keeps writing its name and a growing count into the trial's attribute `lease`. A
+lease is free when it was given back (it is empty), or when it has not changed for `--lease` seconds on the clock of
+the worker that looks, so clocks of machines need not agree. If several workers want a free lease, the last one to
+write has it: each looks again after a moment (Fischer's algorithm). A trial has ended when the storage says so, and
+the storage accepts one end only.
 """
 
 import threading
@@ -15,8 +16,8 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
-SETTLE_S = 1.0  # in which all that want the same lease have written
-MOST_STARTS = 3  # of a trial whose workers are lost each time; it may be what kills them
+SETTLE_S = 1.0  # by then, all that want the same lease have written
+MOST_LOSSES = 3  # workers that one trial may lose; it may be what kills them
 
 
 class Leases:
@@ -25,11 +26,11 @@ class Leases:
     def __init__(self, storage: BaseStorage, study: str, owner: str, lease_s: float) -> None:
         self.storage, self.owner, self.lease_s = storage, owner, lease_s
         self.study = storage.get_study_id_from_name(study)
-        self.seen: dict[int, tuple[Any, float]] = {}  # leases of others, and since when they are as they are
+        self.seen: dict[int, tuple[Any, float]] = {}  # leases by trial, and since when they have not changed
         self.ids: dict[int, int] = {}  # of trials, by their numbers
 
     def trials(self, count: int) -> list[FrozenTrial]:
-        """The first so many; those after them belong to a larger search."""
+        """The first `count` trials; further ones belong to a larger search."""
         return self.storage.get_all_trials(self.study, deepcopy=False)[:count]
 
     def trial_id(self, number: int) -> int:
@@ -38,9 +39,9 @@ class Leases:
         return self.ids[number]
 
     def take(self, trials: list[FrozenTrial]) -> int | None:
-        """The number of a trial that is now ours to run, or None if each has ended or is another's."""
+        """The number of a trial that is now ours to run, or None if all have ended or are being run."""
         for trial in trials:
-            with suppress(UpdateFinishedTrialError):  # it was another's, and has ended since we looked
+            with suppress(UpdateFinishedTrialError):  # another worker has ended it since we looked
                 if self._take(trial):
                     return trial.number
         return None
@@ -54,16 +55,15 @@ class Leases:
                 return False  # another was faster
             self.write(number, 0)
             return True
-        if not self._is_void(trial) or not self._win(trial):
+        expired = trial.user_attrs.get("lease") != ""
+        if not self._is_free(trial) or not self._win(trial):
             return False
-        starts = trial.user_attrs.get("starts", 1)  # most trials have one, which is not written down
-        if starts == MOST_STARTS:
-            self.fail(number, f"its worker was lost {starts} times")
+        if (losses := self.count_loss(number) if expired else losses_of(trial)) >= MOST_LOSSES:
+            self.fail(number, f"its worker was lost {losses} times")
             return False
-        self.storage.set_trial_user_attr(self.trial_id(number), "starts", starts + 1)
         return True
 
-    def _is_void(self, trial: FrozenTrial) -> bool:
+    def _is_free(self, trial: FrozenTrial) -> bool:
         lease, now = trial.user_attrs.get("lease"), time.monotonic()
         before, since = self.seen.setdefault(trial.number, (lease, now))
         if before != lease:
@@ -71,7 +71,7 @@ class Leases:
         return lease == "" or now - since > self.lease_s
 
     def _win(self, trial: FrozenTrial) -> bool:
-        now = self.storage.get_trial(self.trial_id(trial.number))  # what we looked at may be a while ago
+        now = self.storage.get_trial(self.trial_id(trial.number))  # it may have changed since we looked
         if now.state.is_finished() or now.user_attrs.get("lease") != trial.user_attrs.get("lease"):
             return False
         self.write(trial.number, 0)
@@ -88,16 +88,28 @@ class Leases:
     def owns(self, trial: FrozenTrial) -> bool:
         return str(trial.user_attrs.get("lease")).rpartition(" ")[0] == self.owner
 
-    def release(self, number: int) -> None:
-        """Give a trial back; whoever takes it next goes on where it stopped."""
+    def release(self, number: int, *, lost: bool = False) -> None:
+        """Give a trial back, for any worker to continue. That its worker was `lost` counts against the trial."""
         if self.holds(number):
+            if lost:
+                self.count_loss(number)
             self.storage.set_trial_user_attr(self.trial_id(number), "lease", "")
+
+    def count_loss(self, number: int) -> int:
+        """Note that the trial has lost a worker; return how many it has lost."""
+        losses = losses_of(self.storage.get_trial(self.trial_id(number))) + 1
+        self.storage.set_trial_user_attr(self.trial_id(number), "losses", losses)
+        return losses
 
     def fail(self, number: int, reason: str) -> None:
         """End a trial without a score, for good."""
         with suppress(RuntimeError):  # it has ended already
             self.storage.set_trial_user_attr(self.trial_id(number), "reason", reason)
             self.storage.set_trial_state_values(self.trial_id(number), TrialState.FAIL)
+
+
+def losses_of(trial: FrozenTrial) -> int:
+    return int(trial.user_attrs.get("losses", 0))
 
 
 class Renewal(threading.Thread):
@@ -111,9 +123,9 @@ class Renewal(threading.Thread):
         count = 0
         while not self.ended.wait(self.leases.lease_s / 6):
             count += 1
-            with suppress(Exception):  # the storage may be back for the next one
+            with suppress(Exception):  # the storage may be back next time
                 if not self.leases.holds(self.number):
-                    return  # this process stood still for too long, and another has the trial now
+                    return  # this process was suspended for too long, and another has the trial now
                 self.leases.write(self.number, count)
 
     def __enter__(self) -> "Renewal":

@@ -1,5 +1,6 @@
 """One search, from its settings to the best ones."""
 
+import shlex
 import sys
 import time
 import warnings
@@ -27,7 +28,7 @@ from .settings import Search
 from .study import check_space, create_study, load_study
 from .supervisor import Supervisor
 
-LOOK_S = 0.5  # between looks at the workers and their trials
+LOOK_S = 0.5  # between checks of the workers and their trials
 PLOTS: dict[str, Callable[[optuna.Study], Any]] = {
     "history": plot_optimization_history,
     "importances": plot_param_importances,
@@ -36,14 +37,14 @@ PLOTS: dict[str, Callable[[optuna.Study], Any]] = {
 
 
 class Progress:
-    """A line for each trial that ends, and on a terminal a bar below them."""
+    """Prints a line for each trial that ends, and on a terminal a bar below them."""
 
     def __init__(self, trials: list[FrozenTrial], score: str) -> None:
-        self.score = score  # what it is called
-        self.told = {trial.number for trial in trials if trial.state.is_finished()}
+        self.score = score  # its name
+        self.shown = {trial.number for trial in trials if trial.state.is_finished()}
         self.terminal = sys.stderr.isatty()
-        if self.told:
-            self.say(f"{len(self.told)} of {len(trials)} trials have ended before")
+        if self.shown:
+            self.say(f"{len(self.shown)} of {len(trials)} trials had ended before")
 
     def say(self, line: str) -> None:
         self.draw("")
@@ -55,16 +56,16 @@ class Progress:
 
     def show(self, trials: list[FrozenTrial]) -> None:
         for trial in trials:
-            if trial.state.is_finished() and trial.number not in self.told:
-                self.told.add(trial.number)
-                self.say(told(trial, self.score))
-        done = 30 * len(self.told) // len(trials)
+            if trial.state.is_finished() and trial.number not in self.shown:
+                self.shown.add(trial.number)
+                self.say(describe(trial, self.score))
+        done = 30 * len(self.shown) // len(trials)
         running = sum(trial.state is TrialState.RUNNING for trial in trials)
-        self.draw(f"[{'#' * done:-<30}] {len(self.told)}/{len(trials)} trials, {running} running")
+        self.draw(f"[{'#' * done:-<30}] {len(self.shown)}/{len(trials)} trials, {running} running")
 
 
-def told(trial: FrozenTrial, score: str) -> str:
-    """A trial that has ended, in a line."""
+def describe(trial: FrozenTrial, score: str) -> str:
+    """One line about a trial that has ended."""
     value = "" if trial.value is None else f"  {score} {trial.value:.4f}"
     spent = f" after {trial.last_step:,} samples" if trial.state is TrialState.PRUNED else ""
     reason = f"  {trial.user_attrs.get('reason', '')}" if trial.state is TrialState.FAIL else ""
@@ -72,14 +73,14 @@ def told(trial: FrozenTrial, score: str) -> str:
 
 
 def write_results(study: optuna.Study, folder: Path, score: str) -> None:
-    """`best.yaml`, and pictures of how the search went."""
+    """Write `best.yaml` and the plots of the study."""
     best = study.best_trial
     settings = best.user_attrs["config"] | {"out_dir": str(folder / "best"), "resume": "never"}
     about = f"# {score} {best.value}, trial {best.number} of {study.study_name}\n"
     save_text(folder / "best.yaml", about + yaml.safe_dump(settings, sort_keys=False))
     matplotlib.use("agg")
     for name, plot in PLOTS.items():
-        with warnings.catch_warnings(), suppress(RuntimeError, ValueError):  # too few trials for a picture
+        with warnings.catch_warnings(), suppress(RuntimeError, ValueError):  # too few trials to plot
             warnings.simplefilter("ignore")
             figure = plot(study).figure
             figure.set_size_inches(10, 5)
@@ -87,13 +88,13 @@ def write_results(study: optuna.Study, folder: Path, score: str) -> None:
 
 
 def run(cfg: Config, search: Search) -> None:
-    """Run a search until all of its trials have ended, and write what came of it; see `tune`."""
+    """Run a search until all of its trials have ended, and write its results; see `tune`."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     check_space()
     data = load_data(cfg)
     objective = build_objective(cfg, data)
     storage = create_study(cfg, search, data, objective)
-    search.folder.mkdir(parents=True, exist_ok=True)  # of the pictures, wherever the storage is
+    search.folder.mkdir(parents=True, exist_ok=True)  # for plots and trials, wherever the storage is
     trials, score = Leases(storage, search.study, "", search.lease).trials, f"val/{objective.monitor}"
     progress = Progress(trials(search.trials), score)
     with Supervisor(cfg, search, storage) as supervisor:
@@ -107,4 +108,5 @@ def run(cfg: Config, search: Search) -> None:
     write_results(study, search.folder, score)
     package = (__package__ or "").partition(".")[0]
     progress.say(f"best {score} {study.best_value:.4f} (trial {study.best_trial.number}): {search.folder}")
-    progress.say(f"next: python -m {package}.train --config {search.folder / 'best.yaml'}")
+    launcher = f"torchrun --nproc-per-node {search.processes}" if search.processes > 1 else "python"
+    progress.say(f"next: {launcher} -m {package}.train --config {shlex.quote(str(search.folder / 'best.yaml'))}")

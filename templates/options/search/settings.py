@@ -1,4 +1,4 @@
-"""What `tune` is asked for, besides the settings of every trial.
+"""The settings of a search, besides those of its trials.
 
 Nothing here imports torch or Optuna, so that `--help` answers at once.
 """
@@ -16,15 +16,19 @@ from ..errors import UserError
 SAMPLERS = ("tpe", "random", "gp")
 PRUNERS = ("median", "hyperband", "none")
 ARGUMENTS: dict[str, dict[str, Any]] = {
-    "--study": {"type": str, "default": "search", "help": "its name, and its folder in runs/; the same continues it"},
-    "--trials": {"type": int, "default": 20, "help": "how many the study has in the end"},
-    "--timeout": {"type": float, "default": 0.0, "help": "seconds after which none begins; 0 sets no bound"},
-    "--workers": {"type": int, "default": 1, "help": "trials at the same time on this machine"},
+    "--study": {
+        "type": str,
+        "default": "search",
+        "help": "name of the study and its folder; the same continues it",
+    },
+    "--trials": {"type": int, "default": 20, "help": "number of trials of the study"},
+    "--timeout": {"type": float, "default": 0.0, "help": "seconds after which no trial starts; 0 sets no limit"},
+    "--workers": {"type": int, "default": 1, "help": "trials that run at the same time on this machine"},
     "--processes": {"type": int, "default": 1, "help": "processes of each trial, started by torchrun"},
-    "--storage": {"type": str, "default": "", "help": "a file or a URL; else that in OPTUNA_STORAGE, or a file"},
+    "--storage": {"type": str, "default": "", "help": "file or URL; by default OPTUNA_STORAGE, or a file of its own"},
     "--sampler": {"choices": SAMPLERS, "default": "tpe", "help": "how values are proposed"},
-    "--pruner": {"choices": PRUNERS, "default": "median", "help": "how bad trials end early"},
-    "--lease": {"type": float, "default": 60.0, "help": "seconds until the trial of a lost worker is free"},
+    "--pruner": {"choices": PRUNERS, "default": "median", "help": "how bad trials are ended early"},
+    "--lease": {"type": float, "default": 60.0, "help": "seconds after which the trial of a lost worker is free"},
 }
 
 
@@ -52,13 +56,13 @@ class Search:
 
 
 def read_command() -> tuple[Config, Search]:
-    """What both the search and each of its workers are started with.
+    """The command line of a search and of each of its workers.
 
-    The folder of the study lies beside that of a run which `out_dir` names, or in `runs/`.
+    The folder of the study is next to `out_dir`, or in `runs/` without one.
     """
     if shown := next((addresses.show(word) for word in sys.argv if addresses.SECRET.search(word)), ""):
         raise UserError(
-            f"{shown}: all who use this machine can read a password on a command line. Give this"
+            f"{shown}: every user of this machine can read a password on a command line. Give this"
             " address in the variable OPTUNA_STORAGE, or as storage in a file for --config."
         )
     cfg, args = parse("tune", of_run=False, **ARGUMENTS)

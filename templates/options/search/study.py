@@ -1,6 +1,7 @@
-"""A search: what it was asked for, the storage that its trials are in, and what they are compared by."""
+"""A study: its storage, its sampler and pruner, and the settings that all of its trials share."""
 
 import json
+import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -30,23 +31,25 @@ from ..task.search_space import SPACE
 from .settings import Search
 
 SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
-    "tpe": lambda seed: TPESampler(seed=seed, constant_liar=True),  # workers keep off each other's values
+    "tpe": lambda seed: TPESampler(seed=seed, constant_liar=True),  # workers do not try values that are being tried
     "random": lambda seed: RandomSampler(seed=seed),
     "gp": lambda seed: GPSampler(seed=seed),
 }
-PRUNERS: dict[str, Callable[[int, int], BasePruner]] = {  # of the samples before the first score, and before the last
+PRUNERS: dict[str, Callable[[int, int], BasePruner]] = {  # from the samples before the first and the last score
     "median": lambda first, last: MedianPruner(),
     "hyperband": lambda first, last: HyperbandPruner(min_resource=first, max_resource=last),
     "none": lambda first, last: NopPruner(),
 }
 EXTRAS = {"redis": "redis", "psycopg": "postgresql"}  # drivers, and the extras of this project with them
 WAIT_S = {"sqlite": {"timeout": 60}, "postgresql": {"connect_timeout": 10}}  # for a lock, for the server
+MOST_TABLES = 20  # that Optuna creates in a database
+EXISTS = re.compile("UniqueViolation|DuplicateTable|IntegrityError|already exists")  # what databases say of a table
 FREE = {"out_dir", "resume", "num_threads"}  # settings that may differ between the starts of a study
 FIXED = {*FREE, "objective.monitor"}  # settings that no trial has for itself
 
 
 def check_space() -> None:
-    """End with one line if the table names no setting, or holds values that a setting cannot take."""
+    """Exit with one line if the table names an unknown setting, or holds values that its setting refuses."""
     parser = Parser(prog="task/search_space.py")
     parser.add_class_arguments(Config, as_group=False)
     for name, distribution in SPACE.items():
@@ -68,29 +71,39 @@ def open_storage(url: str) -> BaseStorage:
         warnings.filterwarnings("ignore", category=ExperimentalWarning)  # Optuna's name for this journal
         return JournalStorage(RedisJournal(url))
     if scheme:
-        url = url.replace("postgresql://", "postgresql+psycopg://", 1)
-        wait = WAIT_S.get(scheme.partition("+")[0], {})
-        return RDBStorage(url, engine_kwargs={"connect_args": wait, "pool_pre_ping": True})
+        return open_database(url.replace("postgresql://", "postgresql+psycopg://", 1), scheme.partition("+")[0])
     path = Path(url).expanduser()
     path.parent.mkdir(parents=True, exist_ok=True)
     return JournalStorage(Journal(str(path)))
 
 
+def open_database(url: str, scheme: str) -> RDBStorage:
+    """A database. Optuna creates its tables, and fails where another process has just created the same one."""
+    options, left = {"connect_args": WAIT_S.get(scheme, {}), "pool_pre_ping": True}, MOST_TABLES
+    while True:
+        try:
+            return RDBStorage(url, engine_kwargs=options)
+        except Exception as error:
+            if not left or not EXISTS.search(str(error)):
+                raise
+            left -= 1
+
+
 class RedisJournal(JournalRedisBackend):
-    """Optuna's journal on Redis without snapshots: they are pickles, by which whoever writes there runs code here."""
+    """Optuna's journal on Redis without snapshots: they are pickles, so whoever can write there could run code here."""
 
     def load_snapshot(self) -> None:
-        """There is none; the journal, which is JSON, is read from its beginning."""
+        """Do nothing: the whole journal, which is JSON, is read."""
 
     def save_snapshot(self, snapshot: bytes) -> None:
-        """Nobody would read it."""
+        """Do nothing."""
 
 
 class Journal(JournalFileBackend):
-    """Optuna's journal in a file. It waits for the disk when a trial has ended, not at each of its values.
+    """Optuna's journal in a file, flushed to disk when a trial ends instead of at each write.
 
-    All processes see what one has written, on the disk or not. If the machine is lost with the last lines,
-    the trial that they tell of goes on from its checkpoint.
+    Other processes see every write at once. If the machine crashes and the last lines are lost, their trial continues
+    from its checkpoint.
     """
 
     def __init__(self, path: str) -> None:
@@ -109,7 +122,7 @@ class Journal(JournalFileBackend):
 
 
 def create_study(cfg: Config, search: Search, data: Data, objective: Objective) -> BaseStorage:
-    """Create the study, or continue it if all that its trials are compared by is the same."""
+    """Create the study, or continue it if all settings that make its trials comparable are the same."""
     score, way = f"val/{objective.monitor}", objective.directions[objective.monitor]
     now = comparable(cfg) | {"score": f"{score} ({way})", "training data": data.train.fingerprint}
     with storage_errors(search.storage):
@@ -124,8 +137,8 @@ def create_study(cfg: Config, search: Search, data: Data, objective: Objective) 
         names = [name for name in before | now if before.get(name) != now.get(name)]
         changes = "; ".join(f"{name}: {before.get(name)} -> {now.get(name)}" for name in names)
         raise UserError(
-            f"study={search.study}: it was begun with other settings. Give this search another --study, or"
-            f" take these back: {changes}"
+            f"study={search.study}: it was started with other settings. Use another --study, or"
+            f" restore these: {changes}"
         )
     waiting = create_trial(state=TrialState.WAITING)
     for _ in range(len(study.trials), search.trials):
@@ -134,7 +147,7 @@ def create_study(cfg: Config, search: Search, data: Data, objective: Objective) 
 
 
 def load_study(cfg: Config, search: Search, storage: BaseStorage, number: int = 0) -> optuna.Study:
-    """The study as it is now; what it proposes for a trial is f(seed, number, trials that have ended)."""
+    """The study as it is now; its proposal for a trial is f(seed, number, trials that have ended)."""
     study = optuna.load_study(study_name=search.study, storage=storage)
     study.sampler = SAMPLERS[search.sampler](seed_for(cfg.seed, number))
     study.pruner = PRUNERS[search.pruner](*resources(cfg, search, study.user_attrs["num_samples"]))
@@ -142,10 +155,9 @@ def load_study(cfg: Config, search: Search, storage: BaseStorage, number: int = 
 
 
 def resources(cfg: Config, search: Search, num_samples: int) -> tuple[int, int]:
-    """The samples that a trial has trained on at its first validation, and in the end.
+    """The number of samples that a trial has trained on at its first validation, and at its end.
 
-    Samples are the steps of a trial, as pruners see it: what was spent on it, whatever its batch size, and known to
-    a trial that is continued.
+    Pruners compare trials at equal numbers of samples: that is the cost, whatever the batch size.
     """
     step = cfg.data.batch_size * cfg.optim.accumulate * search.processes
     last = min(cfg.epochs * num_samples, cfg.max_steps * step if cfg.max_steps > 0 else sys.maxsize)
@@ -153,7 +165,7 @@ def resources(cfg: Config, search: Search, num_samples: int) -> tuple[int, int]:
 
 
 def comparable(cfg: Config) -> dict[str, str]:
-    """What has to be equal for scores of trials to be compared: the space, and the settings outside it."""
+    """The settings that have to be equal for trials to be comparable: the space, and all settings outside it."""
     settings = {name: repr(value) for name, value in cfg.flat().items() if name not in FREE}
     return settings | {name: repr(distribution) for name, distribution in SPACE.items()}
 
@@ -178,12 +190,12 @@ def suggest(trial: optuna.Trial, cfg: Config) -> Config:
 
 @contextmanager
 def storage_errors(url: str) -> Iterator[None]:
-    """Say in one line what is wrong with a storage, and what to do; without the secrets in its URL."""
+    """Turn an error of a storage into one line that says what to do, without the secrets in its URL."""
     shown = addresses.show(url)
     try:
         yield
     except ImportError as error:
-        name = getattr(error.__cause__ or error, "name", None) or "it"  # Optuna's own error tells no name
+        name = getattr(error.__cause__ or error, "name", None) or "it"  # Optuna's own error has no name
         wanted = f"'.[{EXTRAS[name]}]'" if name in EXTRAS else name
         raise UserError(f"storage={shown}: its driver is missing. pip install {wanted}") from None
     except Exception as error:  # of Redis, SQLAlchemy, a driver or the file system

@@ -1,7 +1,7 @@
 """Search for settings with Optuna: `python -m <package>.tune [--trials N] [--workers W] [...]`.
 
-What is varied is in `task/search_space.py`. The same command continues a study, also on another machine that reaches
-its `--storage`.
+`task/search_space.py` says what is varied. The same command continues a study, also on another machine that can
+reach its `--storage`.
 """
 
 import sys

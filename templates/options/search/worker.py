@@ -1,7 +1,12 @@
-"""One worker of a search: it takes a trial, trains it and tells its score, until none is left.
+"""A worker of a search: it takes a trial, trains it and reports its score, until no trial is left.
 
-`tune` starts it, through torchrun where a trial has several processes. The first of them speaks with the
-storage; what it decides, all of them do.
+#: if strategy == "single"
+`tune` starts it.
+#: endif
+#: if strategy != "single"
+`tune` starts it, through torchrun if a trial has several processes. Only the first of them uses the storage; all of
+them follow its decisions.
+#: endif
 """
 
 import gc
@@ -17,7 +22,9 @@ import torch
 
 from .. import train
 from ..config import Config
-from ..distributed.processes import first, process_group, world_size
+#: if strategy != "single"
+from ..distributed.processes import by_first, process_group, world_size
+#: endif
 from ..errors import LOG, UserError, plain_errors
 from ..runs.folder import BusyError
 from ..training.signals import SIGNALS
@@ -28,15 +35,15 @@ from .study import load_study, open_storage, resources, storage_errors, suggest
 Task = tuple[int, Config]  # a trial's number and its settings
 
 NAME = "SEARCH_WORKER"  # the environment variable with the name of a worker
-POLL_S = 1.0  # between looks for a trial that has become free
+POLL_S = 1.0  # between checks for a free trial
 
 
 class StoppedError(Exception):
-    """The search is to end, and its running trials with it."""
+    """The search is being stopped, and its running trials with it."""
 
 
 class Worker:
-    """Runs trials; every process of the worker has one."""
+    """Runs trials. Every process of a worker has such an object."""
 
     def __init__(self, cfg: Config, search: Search) -> None:
         self.cfg, self.search = cfg, search
@@ -45,21 +52,24 @@ class Worker:
         self.leases = Leases(self.storage, search.study, os.environ.get(NAME, "worker"), search.lease)
         self.deadline = time.monotonic() + (search.timeout or math.inf)
         self.stopping = False
-        self.trial: optuna.Trial | None = None  # in the first process
-        self.last = 0  # samples that the trial will have trained on in the end
+        self.trial: optuna.Trial | None = None  # only in the first process
+        self.last = 0  # number of samples at which the trial will end
 
     def work(self) -> None:
-        """Run trials until none is left; a trial that is another's is waited for, as it may be given back."""
-        gc.freeze()  # what is imported stays; without it collecting would take longer than a small trial
-        while (task := first(self.next)) is not None:
+        """Run trials until none is left. Waits for trials of other workers, as they may be given back."""
+        gc.freeze()  # what is imported stays: collecting it again would take longer than a small trial
+        while (task := self.next()) is not None:
             if isinstance(task, tuple):
                 self.run(*task)
-                gc.collect()  # the model of this trial, before the next one is built
+                gc.collect()  # frees the model before the next one is built
             else:
                 time.sleep(task)
 
+    #: if strategy != "single"
+    @by_first
+    #: endif
     def next(self) -> Task | float | None:
-        """A trial to run, seconds to wait, or None at the end."""
+        """A trial to run, seconds to wait, or None if all trials have ended."""
         todo = [trial for trial in self.leases.trials(self.search.trials) if not trial.state.is_finished()]
         if not todo or self.stopping or time.monotonic() > self.deadline:
             return None
@@ -75,7 +85,7 @@ class Worker:
         return number, cfg
 
     def run(self, number: int, cfg: Config) -> None:
-        """Train a trial to its end, whatever that is, and say so."""
+        """Train a trial and report how it ended."""
         try:
             if self.trial is None:
                 train.run(cfg, self.report)
@@ -88,30 +98,38 @@ class Worker:
         except StoppedError:
             self.leases.release(number)
         except SystemExit:  # a signal came while it trained
+            #: if strategy != "single"
             if world_size() > 1:
                 raise  # `tune` gives the trial back
+            #: endif
             self.leases.release(number)
             self.stopping = True
-        except BusyError as error:  # a worker that stands still holds the folder; once our lease lapses, we try again
+        except BusyError as error:  # a suspended worker holds the folder
             LOG.warning("trial %d: %s", number, error)
+            #: if strategy != "single"
             if world_size() > 1:
                 raise  # the other processes wait for this one
+            #: endif
         except Exception as error:
             kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
             self.leases.fail(number, f"{kind}{' '.join(str(error).split())}")
-            if world_size() > 1 or isinstance(error, torch.AcceleratorError):
-                raise  # the other processes wait for this one, or the device is lost: begin anew
+            #: if strategy != "single"
+            if world_size() > 1:
+                raise  # the other processes wait for this one
+            #: endif
+            if isinstance(error, torch.AcceleratorError):
+                raise  # the device is lost: a new worker is needed
 
+    #: if strategy != "single"
+    @by_first
+    #: endif
     def report(self, samples: int, score: float) -> None:
-        """Tell the study a score; raise in all processes if the trial is to end here."""
-        first(lambda: self.judge(samples, score))
-
-    def judge(self, samples: int, score: float) -> None:
+        """Report a score to the study; raise in all processes if the trial has to end here."""
         assert self.trial
         if self.stopping or not self.leases.holds(self.trial.number):
             raise StoppedError
         self.trial.report(score, samples)
-        if samples < self.last and self.trial.should_prune():  # at its end there is nothing to save
+        if samples < self.last and self.trial.should_prune():  # at its end, pruning saves nothing
             raise optuna.TrialPruned
 
     def tell(self, score: float | None, state: optuna.trial.TrialState | None) -> None:
@@ -119,28 +137,36 @@ class Worker:
             self.trial.study.tell(self.trial, score, state, skip_if_finished=True)
 
     def stop(self, *args: object) -> None:
-        """End with the next validation."""
+        """Stop at the next validation."""
         self.stopping = True
 
 
 def end_with_parent() -> None:
-    """End at once when `tune` is gone: it holds the other end of our stdin, and nobody else would stop us."""
+    """Exit as soon as `tune` is gone: it holds the other end of this process's stdin."""
 
     def wait() -> None:
-        os.read(0, 1)  # not sys.stdin, whose lock would be held while Python ends
+        os.read(0, 1)  # not sys.stdin: its lock would be held while Python exits
         os._exit(1)
 
     threading.Thread(target=wait, daemon=True).start()
 
 
+#: if strategy != "single"
+@process_group()
+#: endif
+def work() -> None:
+    """Take part in the search until it ends."""
+    cfg, search = read_command()
+    worker = Worker(cfg, search)
+    for number in SIGNALS:
+        signal.signal(number, worker.stop)
+    worker.work()
+
+
 def main() -> None:
     end_with_parent()
-    with plain_errors(), process_group():
-        cfg, search = read_command()
-        worker = Worker(cfg, search)
-        for number in SIGNALS:
-            signal.signal(number, worker.stop)
-        worker.work()
+    with plain_errors():
+        work()
 
 
 if __name__ == "__main__":

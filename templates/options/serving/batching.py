@@ -1,72 +1,101 @@
 """Batches without waiting for them: an idle model takes a request at once, a busy one all that came since."""
 
 import asyncio
+import math
 import time
-from collections import defaultdict, deque
+from collections import defaultdict
+from typing import NamedTuple
 
 from ..task import inputs
 from ..task.inputs import Arrays
-from . import monitoring
 from .exported import Model
 
 FAST_S = 0.005  # so long a call of the model may hold up the event loop, and with it the health endpoints
 INSTANT_S = 0.0001  # so short a call is over before others could have joined it
 
-Job = tuple[Model, list[Arrays], asyncio.Future[Arrays]]  # samples that wait for the model they were decoded for
+
+class Job(NamedTuple):
+    """Samples that wait for the model they were decoded for."""
+
+    model: Model
+    samples: list[Arrays]
+    length: int  # of the longest
+    answer: asyncio.Future[Arrays]
+
+
+def measure(sample: Arrays) -> int:
+    """The length of a sample: the product of its axes that vary, as `inputs.DYNAMIC` says; 1 where none does."""
+    axes = [(name, axis, word) for name in inputs.INPUTS for axis, word in inputs.DYNAMIC[name].items() if axis]
+    return math.prod({word: sample[name].shape[axis - 1] for name, axis, word in axes}.values())
 
 
 class Batcher:
-    """Calls models: at once if that takes no time, in the event loop while it is fast, else in a thread."""
+    """Calls models: at once if that takes no time, in the event loop while it is fast, else in a thread.
+
+    How long a call will take is foreseen from the last one of about as many samples of about the same length. Samples
+    are filled up to the longest of their batch, so a batch has samples of like length only.
+    """
 
     def __init__(self, most: int, deadline_s: float) -> None:
         self.most, self.deadline_s = most, deadline_s
-        self.jobs: deque[Job] = deque()
-        self.seconds = defaultdict[int, float](lambda: float("inf"))  # of the last call, by log2 of its size
+        self.jobs: list[Job] = []
+        # Seconds for each sample and unit of length, by log2 of their number and of their length.
+        self.rates = defaultdict[tuple[int, int], float](lambda: float("inf"))
         self.worker: asyncio.Task[None] | None = None
+
+    def foresee(self, number: int, length: int) -> float:
+        """The seconds of a call for so many samples, filled up to a length."""
+        return self.rates[number.bit_length(), length.bit_length()] * number * length
 
     async def answer(self, model: Model, samples: list[Arrays]) -> Arrays:
         """What the model gives for these samples, `most` or fewer; raises `TimeoutError` after `deadline_s`."""
-        if self.worker is None and self.seconds[len(samples).bit_length()] < INSTANT_S:
+        length = max(map(measure, samples))
+        if self.worker is None and self.foresee(len(samples), length) < INSTANT_S:
             return self.run(model, inputs.collate(samples))
-        job: Job = (model, samples, asyncio.get_running_loop().create_future())
+        job = Job(model, samples, length, asyncio.get_running_loop().create_future())
         self.jobs.append(job)
         self.worker = self.worker or asyncio.create_task(self.work())  # begins when all that came is read
         async with asyncio.timeout(self.deadline_s):
-            return await job[2]
+            return await job.answer
 
     async def work(self) -> None:
         """Answer batch after batch, until nobody waits."""
         while jobs := self.take():
             try:
-                model, together = jobs[0][0], [sample for _, samples, _ in jobs for sample in samples]
-                fast, arrays = self.seconds[len(together).bit_length()] < FAST_S, inputs.collate(together)
+                model, together = jobs[0].model, [sample for job in jobs for sample in job.samples]
+                fast = self.foresee(len(together), max(job.length for job in jobs)) < FAST_S
+                arrays = inputs.collate(together)
                 answers = self.run(model, arrays) if fast else await asyncio.to_thread(self.run, model, arrays)
-                for _, samples, job in jobs:
-                    part = {name: array[: len(samples)] for name, array in answers.items()}
-                    answers = {name: array[len(samples) :] for name, array in answers.items()}
-                    if not job.done():
-                        job.set_result(part)
+                for job in jobs:
+                    part = {name: array[: len(job.samples)] for name, array in answers.items()}
+                    answers = {name: array[len(job.samples) :] for name, array in answers.items()}
+                    if not job.answer.done():
+                        job.answer.set_result(part)
             except Exception as error:
-                for _, _, job in jobs:
-                    if not job.done():
-                        job.set_exception(error)
+                for job in jobs:
+                    if not job.answer.done():
+                        job.answer.set_exception(error)
             await asyncio.sleep(0)  # requests that came meanwhile are read
         self.worker = None
 
     def take(self) -> list[Job]:
-        """The next jobs for one model that fit in one batch, without those that nobody waits for any more."""
-        jobs, size = list[Job](), 0
-        while self.jobs and size + len(self.jobs[0][1]) <= self.most and self.jobs[0][0] is (jobs or self.jobs)[0][0]:
-            job = self.jobs.popleft()
-            if not job[2].done():
-                jobs.append(job)
-                size += len(job[1])
+        """The oldest job, and those for its model and of its length that fit in one batch.
+
+        Jobs that nobody waits for any more are left out.
+        """
+        waiting = [job for job in self.jobs if not job.answer.done()]
+        jobs, self.jobs, size = list[Job](), list[Job](), 0
+        for job in waiting:
+            alike = job.model is waiting[0].model and job.length.bit_length() == waiting[0].length.bit_length()
+            if fits := alike and size + len(job.samples) <= self.most:
+                size += len(job.samples)
+            (jobs if fits else self.jobs).append(job)
         return jobs
 
     def run(self, model: Model, arrays: Arrays) -> Arrays:
         """What a model answers; notes the seconds of this thread, so that waits for others do not count."""
-        size, begin = len(arrays[inputs.INPUTS[0]]), time.thread_time()
-        monitoring.count_batch(size)
+        size, length = len(arrays[inputs.INPUTS[0]]), measure({name: array[0] for name, array in arrays.items()})
+        begin = time.thread_time()
         answers = model.run(arrays)
-        self.seconds[size.bit_length()] = time.thread_time() - begin
+        self.rates[size.bit_length(), length.bit_length()] = (time.thread_time() - begin) / (size * length)
         return answers

@@ -2,7 +2,7 @@
 
     python -m <package>.export --format torch-export,onnx
 
-An exported model goes from `INPUTS` to `OUTPUTS` of `task/inputs.py`. No file takes its place before it was checked.
+An exported model maps `INPUTS` to `OUTPUTS` of `task/inputs.py`. Each file is checked before it replaces an older one.
 """
 
 import logging
@@ -22,10 +22,10 @@ def read_formats(given: list[str] | None) -> list[str]:
 
 
 def main() -> None:
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it names packages that nothing here needs
-    warnings.filterwarnings("ignore", module="torch|copyreg")  # of formats: `write` says what matters
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it asks for packages that nothing here needs
+    warnings.filterwarnings("ignore", module="torch|copyreg")  # `write` says what matters about formats
     with plain_errors():
-        about = f"{', '.join(FILES)}; several with commas. Without it torch-export,onnx"
+        about = f"{', '.join(FILES)}, or several with commas (default: torch-export,onnx)"
         cfg, args = parse("export", of_run=True, **{"--format": {"action": "append", "help": about}})
         formats = read_formats(args.format)
         from .serving.exported import export  # brings torch, which --help does not wait for

@@ -19,47 +19,49 @@ from ..runs.files import save_json, sha256
 from ..task import inputs
 from ..task.data import open_data
 from ..task.inputs import Arrays
-from ..trained import Run, Trained, runner
+from ..trained import Run, Trained, read_assets, runner
 from . import FILES
 
 FORMAT = 1  # of model.json
-BATCHES = (1, 2, 7, *[35] * 14)  # sizes of those that a file is checked with, of the test split and of the task
+BATCHES = (1, 2, 7, *[35] * 14)  # sizes of the batches that a file is checked with, of the test split and made up
 
 
 class Model(NamedTuple):
     """A model, and what its answers mean."""
 
     run: Run
-    about: dict[str, Any]  # what the task's data said of themselves
-    version: str  # of the weights, whatever format they are in
+    about: dict[str, Any]  # the `about` of the data that it was trained on
+    version: str  # of the weights, the same in all formats
+    assets: dict[str, bytes] = {}  # noqa: RUF012, as nothing changes it
 
 
 def load_model(run: Path, backend: str, num_threads: int = 1) -> Model:
-    """The model of a run, in a format or `plain`; raises `UserError` when it is missing or not what it should be."""
-    # ONNX Runtime has threads of its own, which torch's would get in the way of.
+    """The model of a run, in a format or `plain`; raises `UserError` if it is missing or damaged."""
+    # ONNX Runtime has threads of its own, with which torch's would compete.
     torch.set_num_threads(1 if backend == "onnx" else num_threads)
     if backend != "plain":
         return load_exported(run, backend, num_threads)
     trained = Trained(run, read_settings(run))
-    return Model(trained.answer, trained.about, sha256(run / "best.pt")[:12])
+    return Model(trained.answer, trained.about, sha256(run / "best.pt")[:12], trained.assets)
 
 
 def load_exported(run: Path, name: str, num_threads: int = 1) -> Model:
     """A model that was exported; raises `UserError` if it is missing, damaged or gives other numbers.
 
-    The run is not asked which file that is: one that holds data is never opened as one that can hold code.
+    The format alone decides which file is opened, and how: nothing in a run can have data opened as code.
     """
     with checked(f"run={run}: its {name} model", "Export it first."):
-        path, told = run / "export" / FILES[name], json.loads((run / "export/model.json").read_text())
-        if told.get("format") != FORMAT:
+        path, saved = run / "export" / FILES[name], json.loads((run / "export/model.json").read_text())
+        if saved.get("format") != FORMAT:
             raise UserError(f"{path}: another version of this project wrote it. Export it again.")
-        if sha256(path) != told["files"][name]["sha256"]:
-            raise UserError(f"{path}: it is not the file that model.json tells of. Export it again.")
+        if sha256(path) != saved["files"][name]["sha256"]:
+            raise UserError(f"{path}: it is not the file that model.json describes. Export it again.")
         if name != "onnx":
-            LOG.warning("%s is a program, which can do all that you can. Load none of a stranger's.", path)
-        model = Model(load_file(path, num_threads), told["about"], str(told["version"]))
+            LOG.warning("%s is a program, and runs with your rights. Load none from strangers.", path)
+        assets = read_assets(run, saved["assets"])
+        model = Model(load_file(path, num_threads), saved["about"], str(saved["version"]), assets)
         answers = model.run(inputs.example(model.about, 2))
-        sample = {key: np.array(value) for key, value in told["sample"].items()}
+        sample = {key: np.array(value) for key, value in saved["sample"].items()}
         if not (inputs.differ(sample, answers) <= inputs.TOLERANCE).all():
             raise UserError(f"{path}: it gives other numbers here than when it was exported.")
         return model
@@ -68,7 +70,7 @@ def load_exported(run: Path, name: str, num_threads: int = 1) -> Model:
 def load_file(path: Path, num_threads: int = 1) -> Run:
     """A function that runs the model in a file; the threads are those of ONNX Runtime."""
     if path.name == FILES["torch-export"]:
-        logging.getLogger("torch.export").setLevel(logging.ERROR)  # of what is no model it would show a traceback
+        logging.getLogger("torch.export").setLevel(logging.ERROR)  # it shows a traceback for a file that is no model
         return runner(torch.export.load(path).module())
     if path.name == FILES["torchscript"]:
         return runner(torch.jit.load(path))
@@ -80,14 +82,18 @@ def load_file(path: Path, num_threads: int = 1) -> Run:
 
 
 def describe(arrays: Arrays, names: tuple[str, ...]) -> list[dict[str, Any]]:
-    """Name, shape and dtype of each; in place of a length that varies its shape has a word."""
+    """Name, shape and dtype of each array; an axis whose length varies has a name instead of a length."""
     shapes = {name: [inputs.DYNAMIC[name].get(axis, n) for axis, n in enumerate(arrays[name].shape)] for name in names}
     return [{"name": name, "shape": shapes[name], "dtype": str(arrays[name].dtype)} for name in names]
 
 
 def export(run: Path, cfg: Config, formats: list[str]) -> dict[str, Any]:
-    """Write the formats and `model.json`; return its content. Raises `UserError` if one is not exact."""
-    trained, new = Trained(run, cfg), run / "export.new"
+    """Write the formats and `model.json`; return its content. Raises `UserError` if one is not exact.
+
+    Formats that were exported before are written again, so that all files are of the same weights.
+    """
+    trained, new, old = Trained(run, cfg), run / "export.new", run / "export"
+    formats = [*formats, *(name for name in FILES if name not in formats and (old / FILES[name]).exists())]
     sample = inputs.example(trained.about, 2)
     answers = trained.answer(sample)
     checks = [(arrays, trained.answer(arrays)) for arrays in build_checks(trained.about, cfg)]
@@ -99,47 +105,48 @@ def export(run: Path, cfg: Config, formats: list[str]) -> dict[str, Any]:
         write(trained.exported, sample, path)
         error = largest_error(path, checks, trained.about)
         files[name] = {"file": path.name, "sha256": sha256(path), "max_abs_error": error}
-    told = {"format": FORMAT, "version": sha256(run / "best.pt")[:12], "about": trained.about, "files": files}
-    told |= {"inputs": describe(sample, inputs.INPUTS), "outputs": describe(answers, inputs.OUTPUTS)}
-    told["sample"] = {name: answers[name].tolist() for name in inputs.OUTPUTS}  # of `example(about, 2)`
-    told["made_with"] = {name: version(name) for name in ("torch", "onnx", "onnxscript", "onnxruntime")}
-    save_json(new / "model.json", told)
-    shutil.rmtree(run / "export", ignore_errors=True)
-    new.rename(run / "export")
-    return told
+    content = {"format": FORMAT, "version": sha256(run / "best.pt")[:12], "about": trained.about, "files": files}
+    content |= {"inputs": describe(sample, inputs.INPUTS), "outputs": describe(answers, inputs.OUTPUTS)}
+    content["assets"] = {name: sha256(run / "assets" / name) for name in trained.assets}
+    content["sample"] = {name: answers[name].tolist() for name in inputs.OUTPUTS}  # of `example(about, 2)`
+    content["made_with"] = {name: version(name) for name in ("torch", "onnx", "onnxscript", "onnxruntime")}
+    save_json(new / "model.json", content)
+    shutil.rmtree(old, ignore_errors=True)
+    new.rename(old)
+    return content
 
 
 def build_checks(about: dict[str, Any], cfg: Config) -> Iterator[Arrays]:
-    """Samples from all over the test split, and of the task's example, in batches of several sizes."""
+    """Samples from all over the test split, and made-up ones, in batches of several sizes."""
     source, made, first = open_data(cfg.data).test, inputs.example(about, sum(BATCHES)), 0
     for size in BATCHES:
         expected = {name: array[first : first + size] for name, array in made.items()}
         chosen = [i * len(source) // sum(BATCHES) for i in range(first, first + size)]
         found = inputs.from_batch(source.batch(chosen, None))
-        told = [describe(arrays, inputs.INPUTS) for arrays in (expected, found)]
-        if told[0] != told[1]:
-            raise UserError(f"data: the model takes {told[0]}, and these samples are {told[1]}.")
+        taken, given = (describe(arrays, inputs.INPUTS) for arrays in (expected, found))
+        if taken != given:
+            raise UserError(f"data: the model takes {taken}, and these samples are {given}.")
         yield from (found, expected)
         first += size
 
 
 def largest_error(path: Path, checks: list[tuple[Arrays, Arrays]], about: dict[str, Any]) -> float:
-    """By how much a file's answers differ from the plain model's; raises `UserError` for too much."""
+    """The largest difference from the plain model's answers; raises `UserError` if it is more than `TOLERANCE`."""
     run, worst = load_file(path), 0.0
     for arrays, expected in checks:
         got = run(arrays)
         errors = inputs.differ(expected, got)
-        i = int(errors.argmax())  # or the first that is not a number
+        i = int(errors.argmax())  # the first NaN, if there is one
         if not errors[i] <= inputs.TOLERANCE:
             old, new = (inputs.predictions(answers, about)[i] for answers in (expected, got))
             where = f"In a batch of {len(errors)}, {old} became {new}, and numbers differ by {errors[i]:.2g}"
-            raise UserError(f"{path.name}: it does not answer as the plain model. {where}.")
+            raise UserError(f"{path.name}: its answers differ from the plain model's. {where}.")
         worst = max(worst, float(errors[i]))
     return worst
 
 
 def write(module: nn.Module, sample: Arrays, path: Path) -> None:
-    """Write a file in the format that its name tells, for batches of any size."""
+    """Write a file in the format of its name, for batches of any size."""
     arguments = tuple(torch.from_numpy(sample[name]) for name in inputs.INPUTS)
     if path.name == FILES["torchscript"]:
         LOG.warning("TorchScript is PyTorch's legacy format; prefer torch-export or onnx.")

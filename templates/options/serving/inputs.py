@@ -1,4 +1,4 @@
-"""What is asked and answered over HTTP; what an input is, and how it is decoded, is the task's."""
+"""Requests and answers over HTTP; the task says what an input is and how it is decoded."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -7,21 +7,20 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import HTMLResponse, JSONResponse
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from starlette.requests import ClientDisconnect
 
 from ..task import requests
 from ..task.inputs import INPUTS, Arrays, example
-from . import monitoring
 from .exported import Model, describe
 from .settings import Settings
 
-CLOSE = {"connection": "close"}  # what is left of a body is not worth reading
+CLOSE = {"connection": "close"}  # the rest of a body is not read
 LATER = {"retry-after": "1"}  # seconds
 POLICY = {"content-security-policy": "default-src 'self' 'unsafe-inline'; frame-ancestors 'none'"}
-POOL = ThreadPoolExecutor(2, "inputs")  # decodes files and texts beside the event loop and the model
+POOL = ThreadPoolExecutor(2, "inputs")  # decodes files and texts outside the event loop
 
 Answer = Callable[[Model, list[Arrays]], Awaitable[Any]]
 
@@ -34,29 +33,28 @@ def build_request(about: dict[str, Any], most: int) -> type[BaseModel]:
 
 
 class Reader:
-    """Reads requests to the model that answers now; raises `HTTPException` for what is none."""
+    """Reads requests for the current model; raises `HTTPException` for invalid ones."""
 
     def __init__(self, model: Callable[[], Model], settings: Settings) -> None:
         self.model, self.settings, self.most = model, settings, settings.max_batch
         self.type: Any = build_request(model().about, self.most)
         own, each = {b"{": 1, b":": 1, b"[": 1, b",": self.most - 1}, requests.count_signs(model().about)
         self.signs = {sign: number + self.most * each.get(sign, 0) for sign, number in own.items()}
-        self.waiting = self.held = 0  # requests with inputs, bytes of bodies
-        monitoring.watch_queue(lambda: self.waiting)
+        self.waiting = self.held = 0  # requests with a complete body; bytes of all bodies
 
     @asynccontextmanager
     async def samples(self, request: Request) -> AsyncIterator[tuple[Model, list[Arrays]]]:
-        """The samples of a request, which counts as long as they are worked with, and the model they are for."""
+        """The current model and the samples of a request, which counts as waiting within this context."""
         body, largest = bytearray(), int(self.settings.max_body_mb * 2**20)
         try:
             async with asyncio.timeout(self.settings.deadline_s):
-                async for part in request.stream():  # may be longer than was announced, or not announced at all
+                async for part in request.stream():  # its length may be announced wrongly, or not at all
                     body += part
                     self.held += len(part)
                     if len(body) > largest:
-                        raise HTTPException(413, f"a body has {largest} bytes at most", CLOSE)
+                        raise HTTPException(413, f"the body is larger than {largest} bytes", CLOSE)
                     if self.held > 32 * largest:  # of all requests together
-                        raise HTTPException(429, "too much is being sent", LATER | CLOSE)
+                        raise HTTPException(429, "all bodies together are too large", LATER | CLOSE)
             if self.waiting >= self.settings.max_queue:
                 raise HTTPException(429, "too many requests are waiting", LATER)
             self.waiting += 1
@@ -75,32 +73,32 @@ class Reader:
             message = {"type": "http.request", "body": body}
             async with Request(request.scope, lambda: asyncio.sleep(0, message)).form(max_files=self.most) as form:
                 files = [await part.read() for _, part in form.multi_items() if not isinstance(part, str)]
-            inputs: list[Any] = files or [b""]  # which is no input
+            inputs: list[Any] = files or [b""]  # refused as no input
         else:
             inputs = self.parse(body)
-        if not any(isinstance(value, str | bytes) for value in inputs):  # which may take long to decode
+        if not any(isinstance(value, str | bytes) for value in inputs):  # these may take long to decode
             return self.decode(inputs, about)
         async with asyncio.timeout(self.settings.deadline_s):
             return await asyncio.get_running_loop().run_in_executor(POOL, self.decode, inputs, about)
 
     def parse(self, body: bytes) -> list[Any]:
-        """The inputs in a body of JSON, of the right types and sizes."""
-        # A parser makes an object of each value before it looks at types; one of these signs begins or ends each.
+        """The inputs in a body of JSON, checked for types and sizes."""
+        # A parser creates an object for each value before it checks types, so values are counted first, by their signs.
         if any(body.count(sign) > most for sign, most in self.signs.items()):
-            raise HTTPException(422, f"inputs: more than {self.most}, or they hold more than they may")
+            raise HTTPException(422, f"inputs: more than {self.most}, or too many values in one")
         try:
             return list(self.type.model_validate_json(body).inputs)
-        except ValidationError as error:  # is explained without a word of what was sent
+        except ValidationError as error:  # the answer repeats nothing of the body
             one = max(error.errors(include_url=False, include_input=False), key=lambda each: len(each["loc"]))
             raise HTTPException(422, f"inputs{[i for i in one['loc'] if type(i) is int] or ''}: {one['msg']}") from None
 
     def decode(self, inputs: list[Any], about: dict[str, Any]) -> list[Arrays]:
-        """The samples that the inputs stand for."""
+        """Decode the inputs, within the memory that a request may take."""
         samples, left = list[Arrays](), int(self.settings.max_decoded_mb * 2**20)
         for i, value in enumerate(inputs):
             try:
                 sample, size = requests.decode(value, about, left)
-            except Exception:  # what comes from outside can fail in any way
+            except Exception:  # input from outside can fail in any way
                 raise HTTPException(422, f"inputs[{i}]: it cannot be decoded in {left // 2**20} MB") from None
             samples.append(sample)
             left -= size
@@ -108,40 +106,52 @@ class Reader:
 
 
 def mount(app: FastAPI, reader: Reader, answer: Answer, state: Callable[[], str]) -> None:
-    """Add all addresses: `answer` predicts, `state` is ready, or why it is not."""
+    """Add all addresses. `answer` predicts; `state` is "ready", or another word if it is not."""
+    if extend := getattr(requests, "extend", None):  # of a task whose answers take several calls of the model
+        answer = extend(app, reader, answer)
+    schema = reader.type.model_json_schema()
 
     async def predict(request: Request) -> JSONResponse:
-        """Predict for one input or several; answers keep their order."""
+        """Predict for one input or several. Predictions have the order of the inputs."""
         async with reader.samples(request) as (model, samples):
             answers = {"predictions": await answer(model, samples)}
-        try:  # A client's next request goes to another server while this one drains.
+        try:  # while the service drains, a client has to connect to another one for its next request
             return JSONResponse(answers, headers=None if state() == "ready" else CLOSE)
         except ValueError:  # JSON has neither infinities nor NaN
-            raise HTTPException(422, "inputs: the model has no number to answer them with") from None
+            raise HTTPException(422, "inputs: the model's answer is not a finite number") from None
 
-    body = {"requestBody": {"content": {"application/json": {"schema": reader.type.model_json_schema()}}}}
-    app.add_route("/predict", predict, methods=["POST"])  # FastAPI has no arguments to find for it
+    body = {"requestBody": {"content": {"application/json": {"schema": schema}}}}
+    app.add_route("/predict", predict, methods=["POST"])  # faster than FastAPI's own, which has no arguments to read
     app.post("/predict", response_model=dict[str, list[requests.Prediction]], openapi_extra=body)(predict)
-    app.router.redirect_slashes = False  # to an address without what a proxy strips
-    page: Any = HTMLResponse(Path(__file__).with_name("page.html").read_text(), headers=POLICY)
-    app.add_route("/", page)
-    app.add_route("/docs", page)
+    app.router.redirect_slashes = False  # it would redirect to an address without the proxy's prefix
+    html = Path(__file__).with_name("page.html").read_text()
+    for path in ("/", "/docs"):
+        app.add_route(path, lambda request: HTMLResponse(html, headers=POLICY))
+    mount_facts(app, reader, schema["properties"]["inputs"]["items"].get("examples", [])[:1], state)
+
+
+def mount_facts(app: FastAPI, reader: Reader, inputs: list[Any], state: Callable[[], str]) -> None:
+    """Add the addresses that only tell something: health, an example of a request, and the model."""
 
     @app.get("/livez")
     async def livez() -> dict[str, str]:
-        """Whether the process answers at all."""
+        """Whether the process is alive."""
         return {"status": "alive"}
 
     @app.get("/readyz")
     @app.get("/health")
-    async def readyz(response: Response) -> dict[str, str]:
-        """Whether to send requests here: 503 unless it is ready."""
-        response.status_code = 200 if state() == "ready" else 503
-        return {"status": state()}
+    async def readyz() -> JSONResponse:
+        """Whether to send requests here: 200 if it is ready, else 503."""
+        return JSONResponse({"status": state()}, 200 if state() == "ready" else 503)
+
+    @app.get("/example")
+    async def example_request() -> dict[str, Any]:
+        """A request for /predict."""
+        return {"inputs": inputs}
 
     @app.get("/model")
     async def about() -> dict[str, Any]:
-        """Which model answers, and what it takes."""
+        """The version of the model, and what it takes."""
         model, given = reader.model(), {"backend": reader.settings.backend, "max_batch": reader.most}
         asked = describe(example(model.about, 1), INPUTS)
         return {"version": model.version, "about": model.about, "inputs": asked, **given}

@@ -29,11 +29,11 @@ class TensorBoard(contextlib.AbstractContextManager["TensorBoard"]):
     """Event files in `tensorboard/`."""
 
     def __init__(self, cfg: Config) -> None:
-        from torch.utils.tensorboard import SummaryWriter  # which takes a second to import
+        from torch.utils.tensorboard import SummaryWriter  # takes a second to import
 
         self.folder = cfg.folder
         steps = (int(row[0]) for row in MetricsFile(cfg.folder).read())
-        repeated = max(steps, default=0) + 1  # points from here on are shown once
+        repeated = max(steps, default=0) + 1  # the resumed run writes these steps again
         self.writer = SummaryWriter(cfg.folder / "tensorboard", purge_step=repeated)
         self.writer.add_hparams(cfg.flat(), {}, run_name=".")
 
@@ -88,7 +88,7 @@ class Wandb(contextlib.AbstractContextManager["Wandb"]):
 
 #: endif
 def open_sinks(cfg: Config, progress: Progress, stack: contextlib.ExitStack, logged: bool) -> list[Sink]:
-    """metrics.csv, and if the run is to be `logged` all loggers, which `stack` closes; for the first process."""
+    """metrics.csv, and all loggers if the run is `logged`; `stack` closes them. For the first process."""
     sinks: list[Sink] = [MetricsFile(cfg.folder, progress)]
     if not logged:
         return sinks
@@ -105,7 +105,7 @@ def open_sinks(cfg: Config, progress: Progress, stack: contextlib.ExitStack, log
     sinks.append(stack.enter_context(Wandb(cfg)))
     #: endif
     #: if measured
-    # To all but the first, metrics.csv, so that the same run writes the same file again.
+    # Not to metrics.csv, so that the same run always writes the same file.
     sinks.append(meter.Meter(sinks[1:], progress))
     #: endif
     return sinks

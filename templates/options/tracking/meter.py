@@ -1,4 +1,4 @@
-"""How fast training is and what memory it takes, for what shows such values while a run lasts."""
+"""Speed and memory of training, for loggers."""
 
 import math
 import sys
@@ -15,7 +15,7 @@ if sys.platform != "win32":
 
 
 class Meter:
-    """Sends speed and memory to other sinks, each time the training loss is logged; validations do not count."""
+    """Sends speed and memory to other sinks whenever the training loss is logged; validation time does not count."""
 
     def __init__(self, sinks: list[Sink], progress: Progress) -> None:
         self.sinks, self.progress = sinks, progress
@@ -30,7 +30,7 @@ class Meter:
 
 
 def peak_memory_mb() -> float:
-    """The most memory this process has held at a time: on the GPU, or where it uses none, all in all."""
+    """Peak memory of this process: on the GPU if it uses one, else in all."""
     if torch.cuda.is_initialized():
         return torch.cuda.max_memory_allocated() / 2**20
     if sys.platform == "win32":

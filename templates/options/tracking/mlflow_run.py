@@ -1,4 +1,4 @@
-"""The run in MLflow: where it is kept, and how one that is resumed goes on in it."""
+"""The run in MLflow: its store, and how a resumed run continues in it."""
 
 import logging
 import os
@@ -13,11 +13,11 @@ from ..errors import UserError
 
 
 def open_run(cfg: Config) -> tuple[MlflowClient, str]:
-    """The store and the id of this run in it, with the hyperparameters.
+    """The store and the run's id in it; a new run gets the hyperparameters.
 
     The store is the run folder's own `mlflow.db`, unless MLFLOW_TRACKING_URI names another.
     """
-    logging.getLogger("mlflow").setLevel(logging.WARNING)  # it would tell about every table it makes
+    logging.getLogger("mlflow").setLevel(logging.WARNING)  # it logs every table that it creates
     uri, artifacts = _server(), None
     if not uri:
         uri = f"sqlite:///{(cfg.folder / 'mlflow.db').as_posix()}"
@@ -36,7 +36,7 @@ def open_run(cfg: Config) -> tuple[MlflowClient, str]:
 
 
 def _server() -> str:
-    """MLFLOW_TRACKING_URI; a login in it moves to where MLflow repeats it in no link and no error."""
+    """MLFLOW_TRACKING_URI; a login in it moves to variables, which MLflow shows in no link and no error."""
     uri = os.environ.get("MLFLOW_TRACKING_URI", "")
     scheme, _, rest = uri.partition("://")
     login, at, host = rest.rpartition("@")
@@ -51,15 +51,15 @@ def _server() -> str:
 
 
 def ending(error: object) -> str:
-    """How MLflow calls the end of a run, by the type of what ended it; a search prunes on purpose."""
+    """MLflow's status for a run, by the type of the exception that ended it; pruned trials are no failures."""
     return "FINISHED" if getattr(error, "__name__", "TrialPruned") == "TrialPruned" else "FAILED"
 
 
 def _reopen(client: MlflowClient, run_id: str) -> bool:
-    """Mark a run as running again; its parameters stay those of its first start, as MLflow changes none."""
+    """Mark a run as running again. Its parameters stay those of its first start: MLflow does not change them."""
     try:
         client.update_run(run_id, status="RUNNING")
-    except MlflowException:  # the store is not that of the first start, or somebody deleted the run
+    except MlflowException:  # another store than at the first start, or the run was deleted
         return False
     return True
 

@@ -1,11 +1,11 @@
-"""Metrics of a training run for Prometheus, in three ways that environment variables choose:
+"""Metrics of a training run for Prometheus, in three ways, chosen by environment variables:
 
-METRICS_ADDRESS   where they can be scraped, as [::]:8001; 127.0.0.1:8001 without the variable, nowhere if empty
+METRICS_ADDRESS   the address to scrape, such as [::]:8001; by default 127.0.0.1:8001, none if it is empty
 METRICS_FILE      a file for the node exporter's textfile collector, such as /var/lib/node_exporter/x.prom
-PUSHGATEWAY_URL   a Pushgateway, such as http://gateway:9091; what it holds of a login or a token is never shown
+PUSHGATEWAY_URL   a Pushgateway, such as http://gateway:9091; a login or token in it is never shown
 
-A step only sets numbers in memory. What can be slow or fail, a network or a disk, is left to threads of their
-own, so it neither delays a run nor ends it.
+A training step only sets numbers in memory. Network and disk, which can be slow or fail, are used in other threads, so
+they neither delay a run nor end it.
 """
 
 import os
@@ -31,7 +31,7 @@ from .. import addresses
 from ..runs.progress import Progress
 
 INTERVAL_S = 10.0  # between two files or pushes
-GRACE_S = 5.0  # that the end of a run waits for the last of them
+GRACE_S = 5.0  # that the end of a run waits for the last one
 
 
 class Prometheus(AbstractContextManager["Prometheus"]):
@@ -71,19 +71,19 @@ class Prometheus(AbstractContextManager["Prometheus"]):
         self.gauges[name].labels(self.run).set(value)
 
     def _deliver(self) -> None:
-        """Deliver now and then, and once more at the end."""
+        """Deliver at intervals, and once more at the end."""
         ended = not self.deliveries
         while not ended:
             ended = self.ended.wait(INTERVAL_S)
             for where, deliver in self.deliveries.items():
                 try:
                     deliver()
-                except Exception as error:  # whatever it is, the run goes on
+                except Exception as error:  # the run continues
                     complain(where, error)
 
 
 def serve(registry: CollectorRegistry) -> Callable[[], None]:
-    """Answer scrapes at METRICS_ADDRESS; return what ends that. An address that is taken is left alone."""
+    """Answer scrapes at METRICS_ADDRESS; return a function that stops. Does nothing if the address is in use."""
     address = os.environ.get("METRICS_ADDRESS", "127.0.0.1:8001")
     if not address:
         return lambda: None
@@ -102,7 +102,7 @@ def serve(registry: CollectorRegistry) -> Callable[[], None]:
 
 
 def deliveries(registry: CollectorRegistry, run: str) -> dict[str, Callable[[], None]]:
-    """What hands the metrics over, by where that was asked for."""
+    """Functions that deliver the metrics, by the variable that asks for it."""
     found: dict[str, Callable[[], None]] = {}
     if file := os.environ.get("METRICS_FILE"):
         found[f"METRICS_FILE={file}"] = partial(write_to_textfile, file, registry)
@@ -114,6 +114,6 @@ def deliveries(registry: CollectorRegistry, run: str) -> dict[str, Callable[[], 
 
 
 def complain(where: str, error: Exception) -> None:
-    """Say what does not work; the run goes on without it."""
+    """Warn about metrics that cannot be delivered; the run continues."""
     reason = addresses.hide(str(error), os.environ.get("PUSHGATEWAY_URL", "")) or type(error).__name__
     print(f"warning: {where}: no metrics there ({reason}).", file=sys.stderr)

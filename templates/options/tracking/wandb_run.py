@@ -1,4 +1,4 @@
-"""The run in Weights & Biases: how it is called, and whether it is uploaded."""
+"""The run in Weights & Biases: its name and id, and whether it is uploaded."""
 
 import netrc
 import os
@@ -13,9 +13,9 @@ STEP = "trainer/global_step"  # the x-axis of every chart
 
 
 def open_run(cfg: Config) -> wandb.Run:
-    """The run, with the hyperparameters; one that is resumed keeps its id.
+    """The run, with the hyperparameters; a resumed run keeps its id.
 
-    Without an account it stays in the run's folder, for `wandb sync` to upload. WANDB_MODE overrules that.
+    Without an account it stays in the run's folder, for `wandb sync` to upload. WANDB_MODE overrides this.
     """
     offline = not os.environ.get("WANDB_MODE") and not _has_account()
     run = wandb.init(
@@ -40,13 +40,13 @@ def image(pixels: NDArray[np.uint8]) -> wandb.Image:
 
 
 def _earlier_id(cfg: Config) -> str | None:
-    """What the newest folder of a run ends with, such as `offline-run-20261124_202011-f7oax0y2`."""
+    """The id of the newest run in the folder, from a name such as `offline-run-20261124_202011-f7oax0y2`."""
     folders = (cfg.folder / "wandb").glob("*run-*-*")
     return max((folder.name.split("-")[-2:] for folder in folders), default=[None])[-1]
 
 
 def _has_account() -> bool:
-    """Whether there is a key, in the environment or where `wandb login` keeps it."""
+    """Whether there is an API key, in the environment or from `wandb login`."""
     if os.environ.get("WANDB_API_KEY"):
         return True
     try:

@@ -7,6 +7,8 @@ from pydantic import BaseModel, Field
 from .. import images, uploads
 from .inputs import Arrays
 
+PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR42mNoAAAAggCB2kUIOwAAAABJRU5ErkJggg=="  # gray, in a PNG
+
 
 class Prediction(BaseModel):
     """The most probable class of an input."""
@@ -22,7 +24,7 @@ def build_input(about: dict[str, Any]) -> Any:
     for size in reversed(about["shape"]):
         array = Annotated[list[array], Field(min_length=size, max_length=size, fail_fast=True)]
     text = "an array of bytes [channels][height][width], or an image file in base64"
-    return Annotated[array | uploads.Base64, Field(description=text)]
+    return Annotated[array | uploads.Base64, Field(description=text, examples=[PIXEL])]
 
 
 def count_signs(about: dict[str, Any]) -> dict[bytes, int]:

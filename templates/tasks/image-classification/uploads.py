@@ -1,4 +1,4 @@
-"""Images that strangers send: as arrays, or as files of a bounded size."""
+"""Images in requests: as arrays, or as files of a bounded size."""
 
 import base64
 import io
@@ -10,16 +10,16 @@ from pydantic import Field
 
 from . import images
 
-SCANS = 20  # of a JPEG, each of which takes time for all of its pixels; it has half as many, or fewer
+SCANS = 20  # of a progressive JPEG, which usually has ten or fewer; each goes over all pixels again
 WIDTH, LENGTH = 322, 323  # TIFF's tags for the size of a tile, which may be larger than the image
 
 Base64 = Annotated[str, Field(json_schema_extra={"contentEncoding": "base64"})]
 
 
 def decode(value: Any, shape: images.Shape, budget: int) -> tuple[images.Pixels, int]:
-    """The pixels of an array, or of a file's content, and the bytes that decoding took; raises where there are none.
+    """The pixels of an array or of a file's content, and how many bytes decoding took.
 
-    A file that needs more than `budget` is not decoded.
+    Raises for what is no image, and before it decodes a file that needs more than `budget` bytes.
     """
     if isinstance(value, list):
         return np.array(value, np.uint8), 0
@@ -30,7 +30,7 @@ def decode(value: Any, shape: images.Shape, budget: int) -> tuple[images.Pixels,
 
 
 def decoded_bytes(content: bytes) -> int:
-    """How many bytes decoding a file takes, as it says itself; raises what Pillow does."""
+    """How many bytes decoding a file takes, by its headers; raises what Pillow does."""
     rounds = content.count(b"\xff\xda") // SCANS if content.startswith(b"\xff\xd8") else 0
     with Image.open(io.BytesIO(content), formats=images.FORMATS) as image:
         tags: Any = getattr(image, "tag_v2", {})

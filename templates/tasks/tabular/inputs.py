@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -75,8 +74,7 @@ def decode(record: dict[str, Any], about: dict[str, Any]) -> Arrays:
     names = {column["name"] for column in about["columns"]}
     if unknown := sorted(record.keys() - names - {about["target"]}):
         raise UserError(f"{unknown[0]}: there is no such column. Columns: {', '.join(sorted(names))}.")
-    columns = {name: pa.array([value]) for name, value in record.items()}
-    return {"rows": tables.encode(pa.table(columns), about["columns"])[0]}
+    return {"rows": tables.encode_record(record, about["columns"])}
 
 
 def collate(samples: list[Arrays]) -> Arrays:

@@ -14,10 +14,13 @@ Number = Annotated[float, Field(allow_inf_nan=False)]
 
 def build_input(about: dict[str, Any]) -> Any:
     """The type of one input in JSON."""
-    names = [column["name"] for column in about["columns"]]
-    text = f"a record of numbers, texts and nulls by column: {', '.join(names)}; what is left out is missing"
+    record = {
+        column["name"]: next(iter(column["values"]), None) if "values" in column else column["mean"]
+        for column in about["columns"]
+    }
+    text = f"a record of numbers, texts and nulls by column: {', '.join(record)}; what is left out is missing"
     value = dict[str, Number | str | bool | None]
-    return Annotated[value, Field(description=text, max_length=len(names) + 1, examples=[dict.fromkeys(names)])]
+    return Annotated[value, Field(description=text, max_length=len(record) + 1, examples=[record])]
 
 
 def count_signs(about: dict[str, Any]) -> dict[bytes, int]:

@@ -64,3 +64,20 @@ def encode(table: pa.Table, columns: list[Column]) -> NDArray[np.float32]:
             with checked(f'column "{column["name"]}"', "It has to hold numbers."):
                 rows[:, i] = to_numbers(given)
     return rows
+
+
+def encode_record(record: dict[str, Any], columns: list[Column]) -> NDArray[np.float32]:
+    """One row [C] from plain values by column, encoded as `encode` does, in microseconds instead of milliseconds."""
+    row = np.full(len(columns), np.nan)
+    for i, column in enumerate(columns):
+        value, values = record.get(column["name"]), column.get("values")
+        if values is not None:
+            text = str(value).lower() if isinstance(value, bool) else str(value).removesuffix(".0")
+            row[i] = 0 if value is None or text not in values else values.index(text) + 1
+        elif value is not None:
+            try:
+                row[i] = float(value)
+            except ValueError:
+                raise UserError(f'column "{column["name"]}": it has to hold numbers.') from None
+    with np.errstate(over="ignore"):
+        return row.astype(np.float32)

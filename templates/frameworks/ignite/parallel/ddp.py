@@ -1,17 +1,22 @@
 """How the model is spread over processes: one full copy each (DistributedDataParallel)."""
 
+import os
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from ignite import distributed as idist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.optim import Optimizer
 
 
 def distribute(module: nn.Module, tally: nn.Parameter, blocks: list[nn.Module]) -> nn.Module:
     """Move the module to the device; what is returned trains it and keeps the copies equal."""
+    if idist.model_name() == "serial":  # Ignite has not looked at the processes yet
+        with patch.dict(os.environ):
+            os.environ.pop("SLURM_JOB_ID", None)  # it would believe Slurm's variables, not torchrun's
+            idist.sync()
     module.to(idist.device())
     if idist.get_world_size() == 1:
         return module
@@ -20,11 +25,6 @@ def distribute(module: nn.Module, tally: nn.Parameter, blocks: list[nn.Module]) 
     options["find_unused_parameters"] = True  # a phase uses a part of the weights
     #: endif
     return DistributedDataParallel(module, **options)
-
-
-def distribute_optimizer(optimizer: Optimizer) -> Optimizer:
-    """The optimizer as it is; every process has all of its state."""
-    return optimizer
 
 
 def no_sync(model: nn.Module) -> AbstractContextManager[None]:

@@ -1,48 +1,51 @@
 """What the trainer does with the batches of an optimizer step: each phase in turn goes over all of them, then steps."""
 
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+#: if strategy != "single"
+from contextlib import nullcontext
 
+#: endif
 import torch
 from ignite import distributed as idist
 from ignite.engine import Engine
-from torch import Tensor
+from torch import Tensor, nn
 
+#: if strategy != "single"
 from ..distributed import parallel
+#: endif
 from ..interface import Batch
 from .loading import to_device
 from .phases import Updates
 from .state import Run, State
 
-DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}  # that a step computes in, if not in float32
-
-
-def autocast(run: Run) -> AbstractContextManager[None]:
-    """What the model computes in."""
-    half = DTYPES.get(run.cfg.precision)
-    return torch.autocast(idist.device().type, half) if half else nullcontext()
-
 
 def build_state(run: Run) -> State:
     """The state of a run whose model is on its device."""
-    updates = Updates(run.module, run.cfg, run.scaler)
-    return State(run, updates, updates.losses)
+    return State(run, Updates(run.module, run.cfg, run.scaler))
 
 
-def build_trainer(state: State, model: Any) -> Engine:
+def build_trainer(state: State, model: nn.Module, autocast: torch.autocast) -> Engine:
     """An engine whose step is an optimizer step of each phase."""
     run, updates, scaler = state.run, state.update, state.run.scaler
     assert isinstance(updates, Updates)
 
+    def backward(phase: str, batch: Batch) -> tuple[Tensor, Tensor]:
+        with autocast:
+            total, count = model(batch, *updates.argument(phase))
+        scaler.scale(updates.phases[phase].guard.loss(total, count) / run.cfg.optim.accumulate).backward()
+        return total, count
+
     def train_phase(phase: str, batches: list[Batch]) -> list[tuple[Tensor, Tensor]]:
-        update, losses = updates.phases[phase], []
+        update = updates.phases[phase]
         update.optimizer.zero_grad()
+        #: if strategy == "single"
+        losses = [backward(phase, batch) for batch in batches]
+        #: endif
+        #: if strategy != "single"
+        losses = list[tuple[Tensor, Tensor]]()
         for number, batch in enumerate(batches, start=1):
             with nullcontext() if number == len(batches) else parallel.no_sync(model):
-                with autocast(run):
-                    total, count = model(batch, *updates.argument(phase))
-                scaler.scale(update.guard.loss(total, count) / run.cfg.optim.accumulate).backward()
-            losses.append((total, count))
+                losses.append(backward(phase, batch))
+        #: endif
         update.guard.prepare(run.progress.steps + 1)
         scaler.step(update.optimizer)
         scaler.update()

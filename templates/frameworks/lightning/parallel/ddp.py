@@ -1,21 +1,21 @@
-"""How the model is spread over processes: one full copy each (DistributedDataParallel)."""
+"""How the model is spread over processes: `DDPStrategy` gives each a full copy (DistributedDataParallel)."""
 
 import os
 from typing import Any
 
 import torch
 import torch.distributed as dist
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+from pytorch_lightning.plugins.precision import Precision
 from pytorch_lightning.strategies import DDPStrategy
-from torch import nn
-from torch.distributed.device_mesh import DeviceMesh
-from torch.optim import Optimizer
 
 
-def placement() -> dict[str, Any]:
-    """The arguments of `Trainer` that say where it trains."""
+def placement(precision: Precision) -> dict[str, Any]:
+    """The arguments of `Trainer` that say where it trains, with the plugin for its precision."""
     accelerator = "cuda" if torch.cuda.is_available() else "cpu"
     if not dist.is_initialized():
-        return {"accelerator": accelerator, "devices": 1}
+        # One process, even in Slurm.
+        return {"accelerator": accelerator, "devices": 1, "plugins": [precision, LightningEnvironment()]}
     #: if optimizers == "one"
     strategy = DDPStrategy()
     #: endif
@@ -25,17 +25,9 @@ def placement() -> dict[str, Any]:
     local = int(os.environ["LOCAL_WORLD_SIZE"])
     return {
         "accelerator": accelerator,
+        "plugins": [precision],
         "strategy": strategy,
         "devices": local,
         "num_nodes": dist.get_world_size() // local,
         "use_distributed_sampler": False,  # the loaders share the samples out themselves
     }
-
-
-def distribute(module: nn.Module, tally: nn.Parameter, blocks: list[nn.Module], mesh: DeviceMesh | None) -> None:
-    """Leave the module as it is; `DDPStrategy` copies it."""
-
-
-def distribute_optimizer(optimizer: Optimizer) -> Optimizer:
-    """The optimizer as it is; every process has all of its state."""
-    return optimizer

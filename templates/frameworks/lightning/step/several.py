@@ -25,7 +25,7 @@ class Step(pl.LightningModule):
 
     def configure_optimizers(self) -> list[Optimizer]:
         self.updates = Updates(self.module, self.run.cfg, self.run.scaler)
-        self.state = State(self.run, self.updates, self.updates.losses)
+        self.state = State(self.run, self.updates)
         return [update.optimizer for update in self.updates.phases.values()]
 
     def training_step(self, batches: list[Batch], batch_idx: int) -> None:

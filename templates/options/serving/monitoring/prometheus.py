@@ -1,4 +1,4 @@
-"""What the service tells about itself, at /metrics for Prometheus."""
+"""Metrics of the service for Prometheus, at /metrics."""
 
 import time
 from collections.abc import Callable
@@ -14,19 +14,22 @@ from prometheus_client import (
 from starlette._utils import get_route_path
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-PATHS = {"/predict", "/livez", "/readyz", "/health", "/metrics", "/model"}
+from ..task.inputs import Arrays
+from ..trained import Run
+
+PATHS = {"/predict", "/livez", "/readyz", "/health", "/metrics", "/model", "/example"}
 
 REQUESTS = Counter("serving_requests", "Requests that were answered", ["path", "status"])
 ERRORS = Counter("serving_errors", "Requests that the service failed to answer", ["path"])
 SECONDS = Histogram("serving_request_seconds", "From a request's headers to its answer", ["path"])
 BATCH = Histogram("serving_batch_size", "Inputs in one call of the model", buckets=[2**i for i in range(11)])
 QUEUE = Gauge("serving_queue_requests", "Requests that wait for the model")
-RELOADS = Counter("serving_reloads", "Times that another model was to take over", ["outcome"])
+RELOADS = Counter("serving_reloads", "Reloads of the model", ["outcome"])
 MODEL = Gauge("serving_model_info", "1 for the version that answers", ["version"])
 
 
 class Count:
-    """ASGI middleware that counts what is answered."""
+    """ASGI middleware that counts requests and their durations."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -46,17 +49,21 @@ class Count:
                 count_request(get_route_path(scope), status, time.perf_counter() - begin)
 
 
-def add_endpoint(app: FastAPI) -> None:
+def mount(app: FastAPI, version: Callable[[], str], waiting: Callable[[], int]) -> None:
+    """Count requests and add /metrics; `version` of the model and the number of requests `waiting` are asked there."""
+    QUEUE.set_function(waiting)
     app.add_middleware(Count)
 
     @app.get("/metrics")
     async def metrics() -> Response:
         """Metrics in Prometheus' text format."""
+        MODEL.clear()
+        MODEL.labels(version()).set(1)
         return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 
 
 def count_request(path: str, status: int, seconds: float) -> None:
-    """A request was answered."""
+    """Count a request that was answered."""
     path = path if path in PATHS else "other"  # a scan for holes must not make a series for each try
     REQUESTS.labels(path, status).inc()
     SECONDS.labels(path).observe(seconds)
@@ -64,22 +71,16 @@ def count_request(path: str, status: int, seconds: float) -> None:
         ERRORS.labels(path).inc()
 
 
-def count_batch(size: int) -> None:
-    """The model was called with so many inputs."""
-    BATCH.observe(size)
+def count_batches(run: Run) -> Run:
+    """The same model, whose batches are counted."""
+
+    def counted(arrays: Arrays) -> Arrays:
+        BATCH.observe(len(next(iter(arrays.values()))))
+        return run(arrays)
+
+    return counted
 
 
 def count_reload(outcome: str) -> None:
-    """Another model was to take over: done, or failed."""
+    """Count a reload of the model, `done` or `failed`."""
     RELOADS.labels(outcome).inc()
-
-
-def watch_queue(waiting: Callable[[], int]) -> None:
-    """So many requests wait for the model, whenever someone asks."""
-    QUEUE.set_function(waiting)
-
-
-def set_model(version: str) -> None:
-    """This model answers from now on."""
-    MODEL.clear()
-    MODEL.labels(version).set(1)

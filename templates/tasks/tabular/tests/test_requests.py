@@ -1,10 +1,12 @@
 import numpy as np
+import pyarrow as pa
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
+from my_project import tables
 from my_project.task import inputs, requests
 
-COLUMNS = [{"name": "size", "mean": 1.0, "std": 2.0}, {"name": "color", "values": ["red", "green"]}]
+COLUMNS = [{"name": "size", "mean": 1.0, "std": 2.0}, {"name": "color", "values": ["red", "green", "1", "1.5", "true"]}]
 ABOUT = {"columns": COLUMNS, "target": "price"}
 
 
@@ -16,6 +18,13 @@ def test_a_record_stands_for_its_row():
     assert decode({"size": 2.5, "color": "green"}) == [2.5, 2]
     assert decode({"color": "green", "size": 3}) == [3, 2]
     assert decode({"size": None, "color": "blue"}) == pytest.approx([np.nan, 0], nan_ok=True)
+
+
+@pytest.mark.parametrize("size", [2.5, 3, True, "2.5", None])
+@pytest.mark.parametrize("color", ["green", "blue", 1, 1.0, 1.5, True, None])
+def test_a_record_gives_the_row_that_a_table_gives(size, color):
+    table = pa.table({"size": pa.array([size]), "color": pa.array([color])})
+    np.testing.assert_array_equal(decode({"size": size, "color": color}), tables.encode(table, COLUMNS)[0])
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,10 @@ from fastapi import FastAPI
 from my_project.serving import monitoring
 
 
-def read_metrics():
+def read_metrics(version):
     async def ask():
         app = FastAPI()
-        monitoring.add_endpoint(app)
+        monitoring.mount(app, lambda: version, lambda: 5)
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
             return await client.get("/metrics")
 
@@ -18,16 +18,13 @@ def read_metrics():
 
 
 def test_metrics_tell_what_the_service_does():
-    before = read_metrics()  # other tests of this process have counted, too
+    before = read_metrics("old")  # other tests of this process have counted, too
     monitoring.count_request("/predict", 200, 0.1)
     monitoring.count_request("/predict", 504, 10)
     monitoring.count_request("/wp-admin", 404, 0.1)
-    monitoring.count_batch(3)
+    monitoring.count_batches(lambda arrays: arrays)({"x": [1, 2, 3]})
     monitoring.count_reload("failed")
-    monitoring.watch_queue(lambda: 5)
-    monitoring.set_model("old")
-    monitoring.set_model("new")
-    metrics = read_metrics()
+    metrics = read_metrics("new")
     for name, rise in (
         ('serving_requests_total{path="/predict",status="200"}', 1),
         ('serving_requests_total{path="other",status="404"}', 1),
