@@ -11,9 +11,9 @@ import pytest
 
 pytest.register_assert_rewrite("tests.support.projects", "tests.support.releases", "tests.support.services")
 
-from mlscaffold import target  # noqa: E402 (what is rewritten must not be imported before)
-from mlscaffold.catalogue import Answer  # noqa: E402
-from mlscaffold.render import render  # noqa: E402
+from mlscaffold.catalogue.questions import Answer  # noqa: E402
+from mlscaffold.rendering import target  # noqa: E402 (what is rewritten must not be imported before)
+from mlscaffold.rendering.render import render  # noqa: E402
 from tests.support import durations, forks, proofs  # noqa: E402
 
 pytest_plugins = ["tests.support.releases", "tests.support.projects", "tests.support.servers"]

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import copier
 
-from mlscaffold.catalogue import Answers, plain
-from mlscaffold.render import render
+from mlscaffold.catalogue.questions import Answers, plain
+from mlscaffold.rendering.render import render
 from tests.matrix.plan import Refused, named
 from tests.support.command import mlscaffold
 from tests.support.copier_worker import fast_copier

@@ -27,6 +27,7 @@ import yaml
 from numpy.typing import NDArray
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
+from optuna.study import StudyDirection
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
@@ -312,19 +313,33 @@ def read_best() -> dict[str, Any]:
 
 
 def as_json(arrays: Arrays) -> list[Any]:
-    """Each sample as the service of its task takes it: an image, or a record of the columns of a row."""
+    """Each sample as the service of its task takes it: an image, a text, a prompt, or a record of columns."""
     [samples] = arrays.values()
-    if "columns" not in (about := read_best()["about"]):
+    about = read_best()["about"]
+    if "max_bytes" in about:
+        return [bytes(row[row > 0]).decode() for row in samples]
+    if "tokenizer" in about:
+        return [{"prompt": text, "max_tokens": 4} for text in texts_of(samples)]
+    if "columns" not in about:
         return list(samples.tolist())
     names = [column["name"] for column in about["columns"]]
     return [dict(zip(names, row, strict=True)) for row in samples.tolist()]
 
 
+def texts_of(samples: NDArray[Any]) -> list[str]:
+    """Rows of tokens as texts."""
+    content = (Path(RUN) / "assets/tokenizer.json").read_bytes()
+    pieces = imported("tokens").Vocabulary(content).pieces
+    return [
+        b"".join(pieces[token] for token in row if token >= 0).decode(errors="replace") for row in samples
+    ]
+
+
 def arguments_of(arrays: Arrays) -> list[str]:
     """Samples as `predict` takes them."""
     samples = as_json(arrays)
-    if isinstance(samples[0], dict):
-        return [json.dumps(sample) for sample in samples]
+    if not isinstance(samples[0], list):
+        return [sample if isinstance(sample, str) else json.dumps(sample) for sample in samples]
     (array,) = arrays.values()
     np.save("samples.npy", array)
     return ["samples.npy"]
@@ -395,13 +410,22 @@ def make_mlflow_store(path: Path) -> None:
     MlflowClient(f"sqlite:///{path}").search_experiments()
 
 
-def wrong_in_search(processes: int) -> str:
+def direction() -> str:
+    """Which way the score that a search follows is better."""
+    cfg = imported("config").Config()
+    about = imported("task.data").open_data(cfg.data).about
+    objective = imported("task.objective").Objective(cfg.objective, about)
+    return str(objective.directions[objective.monitor])
+
+
+def wrong_in_search(samples: int, processes: int) -> str:
     """Run `tune` for two trials, of which the second learns nothing; say what the study lacks."""
     folder = Path(SEARCH)
     out_dir, study = folder.with_name("trial"), folder.name
     folder.mkdir(parents=True, exist_ok=True)
     storage = JournalStorage(JournalFileBackend(str(folder / "journal.log")))
-    made = optuna.create_study(storage=storage, study_name=study, direction="maximize")  # of accuracy
+    way = StudyDirection.MAXIMIZE if direction() == "max" else StudyDirection.MINIMIZE
+    made = optuna.create_study(storage=storage, study_name=study, direction=way)
     for rate in (1e-2, 1e-4):
         made.enqueue_trial({"optim.lr": rate})
     os.environ["PYTHONPATH"] = sys.path[0]
@@ -410,7 +434,7 @@ def wrong_in_search(processes: int) -> str:
         "log_every": 1,
         "num_threads": 1,
         "model.width": 4,
-        "data.batch_size": 250 // processes,
+        "data.batch_size": samples // processes,
         "out_dir": out_dir,
     }
     run_command("tune", [part for name, value in options.items() for part in (f"--{name}", str(value))])

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
-from mlscaffold.catalogue import Answer, Answers
+from mlscaffold.catalogue.questions import Answer, Answers
 from tests.matrix.run import SAMPLES
 from tests.support.releases import ROOT
 
@@ -53,6 +53,14 @@ class Mutation:
             raise ValueError(f"{self.name}: {self.old!r} is not once in {self.file}; record it anew")
         path.write_text(text.replace(self.old, self.new), encoding="utf-8")
         return folder
+
+
+def spread(over: Sequence[Answers]) -> Sequence[Answers]:
+    """Every second combination: each answer meets, and of three questions each pair of answers."""
+    axes = {name: list(dict.fromkeys(str(each[name]) for each in over)) for name in over[0]}
+    if sum(len(values) > 1 for values in axes.values()) == 1:
+        return over
+    return [each for each in over if sum(axes[name].index(str(each[name])) for name in axes) % 2 == 0]
 
 
 def everywhere(_: Answers) -> bool:
@@ -171,7 +179,7 @@ MUTATIONS = (
     Mutation(
         "nobody waits for the first process, which saves",
         "core/training/state.py",
-        "        processes.first(lambda: None)",
+        "        processes.wait_for_first()",
         "        pass",
         TOGETHER,
         lambda answers: answers["strategy"] != "single",
@@ -216,13 +224,13 @@ MUTATIONS = (
         "(~norm.isfinite()).float()",
         "torch.zeros_like(norm)",
         TRAINING,
-        has(precision="fp32"),  # in float16 the gradient scaler finds them as well
+        everywhere,  # in float16 the guard has the last word, too
     ),
     Mutation(
         "a signal ends a run with the epoch",
         "core/training/state.py",
-        "        end(code, failed)\n        return False",
-        "        end(0, failed)\n        return False",
+        "        end(self.run.cfg, code, failed)\n        return False",
+        "        end(self.run.cfg, 0, failed)\n        return False",
         ALONE,
         everywhere,
     ),
@@ -245,7 +253,7 @@ MUTATIONS = (
     Mutation(
         "nobody looks whether a checkpoint is the one that was saved",
         "core/runs/files.py",
-        '"" if saved == sha256(path) else "its content has changed"',
+        '"" if saved == sha256(path) else "it is not what its manifest was written for"',
         '""',
         ALONE,
         everywhere,

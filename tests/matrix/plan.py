@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from itertools import combinations, product
 from pathlib import Path
 
-from mlscaffold.catalogue import Answer, Answers, Catalogue, plain, read
+from mlscaffold.catalogue.questions import Answer, Answers, Catalogue, plain, read
 from mlscaffold.errors import AnswerError
-from mlscaffold.render import render
+from mlscaffold.rendering.render import render
 from tests.support.projects import Rendered
 from tests.support.releases import ROOT
 

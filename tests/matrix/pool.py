@@ -85,7 +85,7 @@ class Pool:
                     self.folder / f"{next(self.numbers):06}",
                     cwd or self.folder,
                     path,
-                    self.environment | own | {LABEL: f"{id(self)}, {STAGE.get()}, {PART.get()}"},
+                    self.environment | own | {LABEL: self.label()},
                     patience_s,
                 )
                 for own in environments
@@ -94,9 +94,15 @@ class Pool:
             del store  # they have ended
             return returned
 
+    def label(self) -> str:
+        """The test that a fork belongs to, if any, and what of the matrix it is part of."""
+        return f"{os.environ.get(LABEL, '')} | {'; '.join([str(id(self)), STAGE.get(), PART.get()])}"
+
     def used(self, name: str) -> tuple[int, float]:
         """How many forks a stage, or a part of all stages, has started, and how long they computed."""
-        found = [used for label, used in forks.used().items() if name in label.split(", ")]
+        found = [
+            used for label, used in forks.used().items() if name in label.rpartition(" | ")[2].split("; ")
+        ]
         return sum(number for number, _ in found), sum(seconds for _, seconds in found)
 
 

@@ -4,7 +4,7 @@ import json
 import os
 from collections.abc import Iterable, Sequence
 
-from mlscaffold.catalogue import Answers
+from mlscaffold.catalogue.questions import Answers
 from tests.matrix.plan import named
 from tests.matrix.run import FIRST, PRECISION
 from tests.support import proofs
@@ -27,11 +27,15 @@ def whole(all_answers: Iterable[Answers], device: str) -> Proof:
 
 
 def inputs(answers: Answers) -> set[Input]:
-    """The project of a combination, and those that its runs are compared with."""
+    return {("project", json.dumps(dict(each), sort_keys=True)) for each in compared(answers)}
+
+
+def compared(answers: Answers) -> list[Answers]:
+    """A combination, and those that its runs are compared with."""
     found: list[Answers] = [answers]
     for other in ALIKE:
         found += [{**each, **other} for each in found]
-    return {("project", json.dumps(dict(each), sort_keys=True)) for each in found}
+    return found
 
 
 def keep(passed: Iterable[Answers], everything: Proof | None, device: str) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import shutil
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Container
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,7 +15,8 @@ from tests.matrix.programs import Programs, closure, key_of, path_of
 from tests.support.projects import CATALOGUE, Files, Rendered, write
 
 STOPPED_AFTER, ENDS_WITH = 4, 6  # optimizer steps; an epoch has three, the last of one batch instead of two
-SAMPLES = {"image-classification": 250, "tabular": 80}  # a batch of all processes: a fifth of an epoch
+# Of a batch of all processes: a fifth of an epoch. Two processes share them out, so they are even.
+SAMPLES = {"image-classification": 250, "language-modeling": 22, "tabular": 80, "text-classification": 1000}
 DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 Result = TypeVar("Result")
 RUN = inside.RUN
@@ -26,6 +27,7 @@ FIRST, PRECISION = (str(CATALOGUE[name].values[0]) for name in ("framework", "pr
 # other direction.
 HARMED = ("--log_every", "1", "--optim.accumulate", "1", "--validate_every", "0")
 PLAIN = ("--model.dropout", "0", "--objective.monitor", "loss", "--ema_decay", "0")
+PARTS = ("train", "numbers", "harm", "predict", "export", "serve", "tune")  # of the proof of a project
 
 
 class WrongError(Exception):
@@ -54,6 +56,9 @@ class Runner:
     num_gpus: int
     sampled: bool  # not the whole matrix
     models: dict[str, Trained] = field(default_factory=dict)  # one for each settings and shapes of weights
+    parts: Container[str] = PARTS  # that are run, of those that a project has
+    first_alone: bool = False  # whether a project that has failed in one part is not run in others
+    failed: set[str] = field(default_factory=set)  # parts in which a project has failed
 
     async def train(self, project: Rendered) -> Trained:
         """Some steps and a checkpoint, a resume, some more steps: as one run of all these steps."""
@@ -233,7 +238,9 @@ class Runner:
             if "mlflow" in str(project.answers["loggers"]):
                 await self.prepare_mlflow(folder / inside.SEARCH)
             processes = 1 if project.answers["strategy"] == "single" else 2
-            await self.expect_nothing_wrong(inside.wrong_in_search, processes, cwd=folder)
+            await self.expect_nothing_wrong(
+                inside.wrong_in_search, samples_of(project), processes, cwd=folder
+            )
 
         await self.programs.once("tune", key_of(files), run)
 
@@ -275,9 +282,13 @@ class Runner:
         return await self.programs.once(stage, key, prepared)
 
 
+def samples_of(project: Rendered) -> int:
+    return SAMPLES[str(CATALOGUE.resolve(project.answers)["task"])]
+
+
 def arguments_of_run(project: Rendered, ranks: int, steps: int, times: int = 1) -> list[str]:
     """Short steps of as many samples, however many processes share them; none is logged at the stop."""
-    samples = times * SAMPLES[str(CATALOGUE.resolve(project.answers)["task"])]
+    samples = times * samples_of(project)
     return [
         *("--out_dir", RUN, "--epochs", "3", "--max_steps", str(steps), "--num_threads", "1"),
         *("--log_every", "3", "--validate_every", "2", "--optim.accumulate", "2"),
@@ -314,24 +325,28 @@ def _without_values(facts: dict[str, Any]) -> list[str]:
 
 
 async def stages(runner: Runner, project: Rendered) -> list[tuple[str, str]]:
-    """Run all that a project has; return each stage that failed, and why. Others need a trained model."""
+    """Run all that a project has; return each part that failed, and why. Others need a trained model."""
     try:
         trained = await runner.train(project)
     except (RunError, WrongError) as error:
+        runner.failed.add("train")
         return [("train", str(error))]
     steps: dict[str, Callable[[], Awaitable[object]]] = {
-        "train": lambda: runner.numbers(project),
+        "numbers": lambda: runner.numbers(project),
         "harm": lambda: runner.harm(project),
         "predict": lambda: runner.predict(project, trained),
         "export": lambda: runner.export(project, trained),
         "serve": lambda: runner.serve(project, trained),
         "tune": lambda: runner.tune(project),
-    }  # by the command that a project has, or has not
-    failed = []
-    for command, step in steps.items():
+    }
+    failed: list[tuple[str, str]] = []
+    for part, step in steps.items():
+        if part not in runner.parts or (runner.first_alone and failed):
+            continue
         try:
-            if command == "harm" or path_of(project, command):
+            if part in ("numbers", "harm") or path_of(project, part):
                 await step()
         except (RunError, WrongError) as error:
-            failed.append((command, str(error)))
+            runner.failed.add(part)
+            failed.append((part, str(error)))
     return failed

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mlscaffold.catalogue import Answers
+from mlscaffold.catalogue.questions import Answers
 from tests.matrix import check, cold, generate, inside
 from tests.matrix.generate import Problems
 from tests.matrix.plan import catalogue_of, named, project_of, ruled_out
@@ -113,7 +113,10 @@ class Session:
             await self.share("check", jobs)
 
     async def run(self, num_gpus: int) -> None:
-        runner = Runner(
+        await self.run_groups(self.runner(num_gpus), self.projects if self.whole else self.open)
+
+    def runner(self, num_gpus: int) -> Runner:
+        return Runner(
             self.folder / "runs",
             self.pool,
             self.programs,
@@ -122,10 +125,9 @@ class Session:
             num_gpus,
             sampled=not self.whole,
         )
-        await self.run_groups(runner)
 
-    async def run_groups(self, runner: Runner) -> None:
-        for name, group in groups(self.projects).items() if self.whole else [("sample", self.open)]:
+    async def run_groups(self, runner: Runner, projects: Named) -> None:
+        for name, group in groups(projects).items() if self.whole else [("sample", projects)]:
             before = Counter(self.programs.distinct)
             with self.stage(f"run: {name}") as row:
                 if self.whole:
@@ -163,6 +165,7 @@ class Session:
         """Train each framework and strategy through the real launcher, several times."""
         pairs = {(str(a["framework"]), str(a["strategy"])): dict(a) for a in self.answers}
         with self.stage("cold starts") as row:
+            before = os.times()
             row.combinations = row.programs = len(pairs)
             jobs = []
             for (framework, strategy), answers in pairs.items():
@@ -170,12 +173,15 @@ class Session:
                 folder = write(project, self.folder / f"cold-{framework}-{strategy}")
                 jobs += [self.start_once(project, folder, number) for number in range(cold.TIMES)]
             await self.share("cold starts", jobs)
-            row.runs = len(jobs)
+            after = os.times()
+        row.runs = len(jobs)
+        row.cpu_seconds = sum(after[2:4]) - sum(before[2:4])  # of the programs that have ended
 
     async def start_once(self, project: Rendered, folder: Path, number: int) -> list[Problems]:
+        """Start one by this process, as what a fork takes for Python is another fork."""
         processes = 1 if project.answers["strategy"] == "single" else 2
-        call = (cold.wrong_end, folder, inside.PACKAGE, number, processes)
-        [wrong] = await self.pool(*call, cwd=folder)
+        async with self.pool.free:
+            wrong = await asyncio.to_thread(cold.wrong_end, folder, inside.PACKAGE, number, processes)
         return [{named(project.answers): f"start {number}: {wrong}"} if wrong else {}]
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from _pytest.mark import ParameterSet
 
-from mlscaffold.catalogue import Answers
+from mlscaffold.catalogue.questions import Answers
 from mlscaffold.errors import AnswerError
-from tests.matrix import plan
-from tests.matrix.mutations import MUTATIONS, Mutation
+from tests.matrix import plan, proven
+from tests.matrix.mutations import MUTATIONS, Mutation, spread
 from tests.matrix.pool import Pool, RunError
 from tests.matrix.report import Failure, Report
 from tests.matrix.session import Session
@@ -28,24 +28,55 @@ def failing(session: Session) -> set[str]:
 
 def mistake(mutation: Mutation) -> ParameterSet:
     """A parameter; the ones that are seen in seconds are part of `make test`."""
-    slow = (pytest.mark.soak, pytest.mark.skipif(not SOAK, reason="make soak"))
+    slow = pytest.mark.skipif(not SOAK, reason="make soak")
     return pytest.param(mutation, marks=slow if mutation.slow else (), id=mutation.name)
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("mutation", [mistake(mutation) for mutation in MUTATIONS])
 def test_a_mistake_fails_where_it_shows_and_nowhere_else(mutation: Mutation, tmp_path: Path) -> None:
+    """`make soak` runs all of every combination, `make test` what a mistake is found by, in every second."""
     (tmp_path / "template").mkdir()
     root = mutation.apply(tmp_path / "template")
-    session = Session(list(mutation.over), tmp_path / "work", root=root, slow_disk_s=mutation.slow_disk_s)
-    asyncio.run(session.run(0))
-    expected = {plan.named(answers) for answers in mutation.over if mutation.bites(answers)}
+    over = mutation.over if SOAK else spread(mutation.over)
+    met = [answers for answers in over if SOAK or differs(answers, root)]
+    session = Session(met, tmp_path / "work", root=root, slow_disk_s=mutation.slow_disk_s)
+    expected = {plan.named(answers) for answers in over if mutation.bites(answers)}
+    assert expected
+    asyncio.run(session.run(0) if SOAK else look_for(session, expected))
     assert failing(session) == expected, session.report.complaints()
+
+
+def differs(answers: Answers, root: Path) -> bool:
+    """Whether any program of a combination, or of those that it is compared with, is another than without
+    the mistake; if not, the runs of the matrix without mistakes have shown what these would.
+    """
+    every = proven.compared(answers)
+    return any(plan.project_of(each, root).sources != plan.project_of(each).sources for each in every)
+
+
+async def look_for(session: Session, expected: set[str]) -> None:
+    """Run where a mistake has to show up to the first failure, and elsewhere the parts that have failed."""
+    runner = session.runner(0)
+    runner.first_alone = True
+    await session.run_groups(runner, [each for each in session.projects if each[0] in expected])
+    runner.parts = runner.failed
+    await session.run_groups(runner, [each for each in session.projects if each[0] not in expected])
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.name)
 def test_a_recorded_mistake_fits_the_template_of_today(mutation: Mutation, tmp_path: Path) -> None:
     mutation.apply(tmp_path)
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.name)
+def test_every_second_combination_has_each_answer_of_all_and_each_pair_of_three(mutation: Mutation) -> None:
+    met = set().union(*map(plan.pairs_of, spread(mutation.over)))
+    wanted = set().union(*map(plan.pairs_of, mutation.over))
+    assert {each for pair in met for each in pair} == {each for pair in wanted for each in pair}
+    varied = [name for name in mutation.over[0] if len({str(each[name]) for each in mutation.over}) > 1]
+    assert met == wanted or len(varied) == 2
 
 
 def test_there_are_recorded_mistakes_enough() -> None:

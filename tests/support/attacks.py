@@ -10,6 +10,7 @@ from an image file. The statuses are those of the others' answers, 0 for none.
 import base64
 import io
 import json
+import re
 import resource
 import socket
 import struct
@@ -27,7 +28,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from mlscaffold.catalogue import Answers
+from mlscaffold.catalogue.questions import Answers
 from tests.support.projects import Project, rendered, write
 from tests.support.services import Service, serving
 
@@ -200,13 +201,17 @@ class Waits:
 
 
 def memory(session: int) -> int:
-    """Bytes that all processes of a session hold; what they share counts once."""
+    """Bytes that processes of a session hold each for itself.
+
+    What they share is left out: a share of the pages that forks have in common grows when other forks end.
+    """
     total = 0
     for entry in Path("/proc").iterdir():
         with suppress(OSError, IndexError, ValueError):
             if int((entry / "stat").read_text().rpartition(")")[2].split()[3]) == session:
                 found = (entry / "smaps_rollup").read_text()
-                total += 1024 * int(found.split("\nPss:")[1].split()[0])
+                own = re.findall(r"^Private_(?:Clean|Dirty):\s+(\d+) kB$", found, re.MULTILINE)
+                total += 1024 * sum(map(int, own))
     return total
 
 

@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from io import StringIO
@@ -11,9 +12,11 @@ from pathlib import Path
 import pexpect  # type: ignore[import-untyped]
 import pyte
 
+from tests.support import durations, forks, proofs
 from tests.support.releases import clean_settings
 
 COMMAND = (sys.executable, "-m", "mlscaffold")
+AT_START = ("PYTHON", "LANG", "LC_", "TERM", "FORCE_", "NO_COLOR")  # variables that are read when it begins
 DOWN, UP, ESC, CTRL_C, CTRL_U = "\x1b[B", "\x1b[A", "\x1b", "\x03", "\x15"
 
 
@@ -34,18 +37,29 @@ def mlscaffold(
     without: str = "-",
     env: Settings | None = None,
     patience_s: float = 120,
-    python: Path = Path(COMMAND[0]),
+    python: Path | None = None,
+    cold: bool = False,
     **settings: str,
 ) -> Ran:
     """Run `mlscaffold` without a terminal; `env` and `settings` are environment variables on top of ours.
 
-    Those of ours that begin with `without` are left out. With `forks.python()` what it trains are forks.
+    Those of ours that begin with `without` are left out. It is a fork of a Python that has imported the tool,
+    unless it shall be `cold`, or Python or a library looks at something of it when it starts. With
+    `forks.python()` as `python` what it trains are forks.
     """
     ours = {name: value for name, value in clean_settings().items() if not name.startswith(without)}
+    ours |= {**(env or {}), **settings}
+    looked_at = (
+        umask >= 0
+        or "doctor" in arguments
+        or any(n.startswith(AT_START) for n in {**(env or {}), **settings})
+    )
+    if not (cold or python or looked_at):
+        return forked([*COMMAND[1:], *map(str, arguments)], cwd, ours, patience_s)
     done = subprocess.run(
-        [python, *COMMAND[1:], *arguments],
+        [python or COMMAND[0], *COMMAND[1:], *arguments],
         cwd=cwd,
-        env={**ours, **(env or {}), **settings},
+        env=ours,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         encoding="utf-8",
@@ -56,6 +70,22 @@ def mlscaffold(
     )
     assert "Traceback" not in done.stderr + done.stdout, done.stderr
     return Ran(done.returncode, done.stdout, done.stderr)
+
+
+def forked(arguments: list[str], cwd: Path, settings: Settings, patience_s: float) -> Ran:
+    """Run Python with these arguments in a fork that has imported the tool."""
+    proofs.note("tool")
+    with durations.timed("commands forked"), tempfile.TemporaryDirectory() as notes:
+        out, err = Path(notes, "out"), Path(notes, "err")
+        out.touch()
+        fork = forks.start(arguments, cwd, settings, out, err, forks.TOOL)
+        try:
+            code = fork.wait(patience_s)
+        finally:
+            fork.kill()
+        said = [path.read_text(encoding="utf-8", errors="replace") for path in (out, err)]
+    assert "Traceback" not in "".join(said), said
+    return Ran(code, *said)
 
 
 def refused(*arguments: str | Path, cwd: Path, code: int, lines: int = 2) -> str:

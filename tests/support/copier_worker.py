@@ -12,7 +12,7 @@ from pathlib import Path
 
 from copier._main import Worker
 
-from mlscaffold.catalogue import Answers
+from mlscaffold.catalogue.questions import Answers
 
 
 class _Copying(Worker):

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 FOLDER = "MLSCAFFOLD_TEST_FORKS"  # the environment variable that names the server's folder
 COLD = "MLSCAFFOLD_TEST_COLD"  # whether the test that runs may start programs cold
+PROJECTS, TOOL = "tests.support.preload", "tests.support.preload_tool"  # what servers import
 PATIENCE_S = 300  # for the server to import everything, on a busy machine
 PROC = Path("/proc")
 
@@ -46,30 +47,32 @@ def share() -> Path:
 
 def end_server(folder: Path, owner: int) -> None:
     if os.getpid() == owner:
-        with suppress(OSError, ValueError):
-            os.killpg(int((folder / "pid").read_text()), signal.SIGKILL)
+        for pid in folder.glob("*/pid"):
+            with suppress(OSError, ValueError):
+                os.killpg(int(pid.read_text()), signal.SIGKILL)
         shutil.rmtree(folder, ignore_errors=True)
         os.environ.pop(FOLDER, None)
 
 
-def server() -> Path:
-    """The folder of the server, which is started if nobody has done so."""
-    folder = share()
+def server(preload: str = PROJECTS) -> Path:
+    """The folder of the server that has imported a module; it is started if nobody has done so."""
+    folder = share() / preload
+    folder.mkdir(exist_ok=True)
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (folder / "socket").exists():
-            with durations.timed("starting the server of forks"):
-                start_server(folder)
+            with durations.timed(f"starting the server of forks of {preload}"):
+                start_server(folder, preload)
     return folder
 
 
-def start_server(folder: Path) -> None:
+def start_server(folder: Path, preload: str) -> None:
     own = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "GIT_"))}
     own |= {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"} if "MLSCAFFOLD_TEST_CUDA" not in own else {}
     log = folder / "log"
     with proofs.apart(), log.open("wb") as file:
         process = subprocess.Popen(
-            [sys.executable, "-m", "tests.support.forkserver", str(folder)],
+            [sys.executable, "-m", "tests.support.forkserver", str(folder), preload],
             cwd=ROOT,
             env=own,
             stdin=subprocess.DEVNULL,
@@ -102,8 +105,7 @@ def expect_cold() -> None:
 def used() -> dict[str, tuple[int, float]]:
     """How many forks there were so far, and how many seconds they computed, by what they were part of."""
     found: dict[str, tuple[int, float]] = {}
-    notes = share() / "used"
-    for line in notes.read_text().splitlines() if notes.exists() else []:
+    for line in (line for notes in share().glob("*/used") for line in notes.read_text().splitlines()):
         label, _, seconds = line.rpartition("\t")
         number, total = found.get(label, (0, 0.0))
         found[label] = (number + 1, total + float(seconds))
@@ -155,10 +157,17 @@ class Fork:
             self.wait(60)
 
 
-def start(arguments: Sequence[str], folder: Path, settings: Mapping[str, str], out: Path, err: Path) -> Fork:
+def start(
+    arguments: Sequence[str],
+    folder: Path,
+    settings: Mapping[str, str],
+    out: Path,
+    err: Path,
+    preload: str = PROJECTS,
+) -> Fork:
     """Start `python *arguments`; what it prints goes to the end of files."""
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    connection.connect(str(server() / "socket"))
+    connection.connect(str(server(preload) / "socket"))
     request = json.dumps([list(arguments), dict(settings), str(folder)]).encode()
     with Path(os.devnull).open("rb") as nothing, out.open("ab") as printed, err.open("ab") as said:
         socket.send_fds(connection, [request], [file.fileno() for file in (nothing, printed, said)])

@@ -1,31 +1,37 @@
 """A Python that has imported everything: programs that it starts are forks of one server. A script, no test:
 
-    python -m tests.support.forkserver FOLDER
+    python -m tests.support.forkserver FOLDER PRELOAD
 
-Importing torch and a framework takes seconds, a fork a few hundredths. The server listens at `FOLDER/socket`;
-`tests.support.forks` asks it. `FOLDER/python` stands for Python: whoever starts that gets a fork, with its
-own arguments, environment, folder and streams; signals reach it, and it ends as the fork does. What each of
-them computed is noted in `FOLDER/used`.
+Importing torch and a framework takes seconds, a fork a few hundredths; PRELOAD is a module that imports them.
+The server listens at `FOLDER/socket`; `tests.support.forks` asks it. `FOLDER/python` stands for Python:
+whoever starts that gets a fork, with its own arguments, environment, folder and streams; signals reach it,
+and it ends as the fork does. What each of them computed is noted in `FOLDER/used`.
 
 A fork is a process with a session of its own. Other than a program that a user starts it ends without taking
-the interpreter down, does not say what an import says, and renders a picture only if none before was like it.
+the interpreter down, does not say what an import says, compiles a module and renders a picture only if none
+before was like it, and does not wait until what Python writes is on the disk.
 """
 
+import _imp
 import atexit
 import gc
+import hashlib
 import importlib
 import inspect
 import json
+import marshal
 import os
 import runpy
 import select
 import signal
 import socket
 import sys
+import tempfile
 import threading
 import traceback
 import types
 from contextlib import suppress
+from importlib.machinery import SourceFileLoader
 from multiprocessing import util
 from pathlib import Path
 from typing import Any, NoReturn
@@ -65,8 +71,11 @@ def main() -> None:
         (folder / "socket.new").unlink(missing_ok=True)  # of a server that was too slow
         listener.bind(str(folder / "socket.new"))
         listener.listen(64)
-        importlib.import_module("tests.support.preload")
-        importlib.import_module("tests.support.pictures").remember(folder / "pictures")
+        importlib.import_module(sys.argv[2])
+        if "matplotlib" in sys.modules:
+            importlib.import_module("tests.support.pictures").remember(folder / "pictures")
+        remember_code(folder / "code")
+        os.fsync = sync_nothing  # type: ignore[assignment]
         script, forwarded = folder / "python", [int(number) for number in FORWARDED]
         address = str(folder / "socket")
         script.write_text(SCRIPT.format(python=sys.executable, address=address, forwarded=forwarded))
@@ -75,6 +84,30 @@ def main() -> None:
         gc.freeze()  # what is here is neither looked through nor copied in a child
         (folder / "socket.new").rename(address)
         Server(listener, script).serve()
+
+
+def remember_code(folder: Path) -> None:
+    """Let forks keep what they compile in a folder: projects of many tests have the same modules."""
+    folder.mkdir(parents=True, exist_ok=True)
+    compile_ = SourceFileLoader.source_to_code
+
+    def source_to_code(self: SourceFileLoader, data: Any, path: Any, **options: Any) -> types.CodeType:
+        known = folder / hashlib.sha256(bytes(data)).hexdigest()
+        if not known.exists():
+            code: types.CodeType = compile_(self, data, path, **options)
+            copy = folder / f"{known.name}.{os.getpid()}"
+            copy.write_bytes(marshal.dumps(code))
+            copy.replace(known)
+            return code
+        code = marshal.loads(known.read_bytes())
+        getattr(_imp, "_fix_co_filename")(code, path)  # noqa: B009 (as Python does; no type knows it)
+        return code
+
+    SourceFileLoader.source_to_code = source_to_code  # type: ignore[assignment, method-assign]
+
+
+def sync_nothing(_: object) -> None:
+    """Whether a file outlives the machine, no test sees."""
 
 
 class Server:
@@ -171,6 +204,7 @@ def be_program(
     atexit.register(util._exit_function)  # type: ignore[attr-defined]
     os.environ.clear()
     os.environ.update(environment)
+    tempfile.tempdir = None  # as the environment says
     os.chdir(folder)
     sys.dont_write_bytecode = bool(environment.get("PYTHONDONTWRITEBYTECODE"))
     sys.pycache_prefix = environment.get("PYTHONPYCACHEPREFIX")

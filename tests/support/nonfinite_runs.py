@@ -1,6 +1,8 @@
 """Poison gradients at random steps and ranks and look at what changes. A script, no test:
 
-python tests/support/nonfinite_runs.py PACKAGE TIMES
+python tests/support/nonfinite_runs.py PACKAGE TIMES SAMPLES
+
+SAMPLES are those of a batch of all processes, of which an epoch has at least nine.
 """
 
 import importlib
@@ -13,11 +15,11 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
 
-PACKAGE, TIMES = sys.argv[1], int(sys.argv[2])
-config, errors, processes, task, train = (
-    importlib.import_module(f"{PACKAGE}.{name}")
-    for name in ("config", "errors", "distributed.processes", "task.settings", "train")
+PACKAGE, TIMES, SAMPLES = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+config, errors, task, train = (
+    importlib.import_module(f"{PACKAGE}.{name}") for name in ("config", "errors", "task.settings", "train")
 )
+processes = importlib.import_module("of_package").processes_of(PACKAGE)  # beside this script
 LOG_EVERY = 3
 
 
@@ -80,7 +82,7 @@ def main() -> None:
                 precision=precision,
                 ema_decay=0.9,
                 out_dir=Path(f"runs/{number}"),
-                data=task.DataConfig(batch_size=120 // processes.world_size()),
+                data=task.DataConfig(batch_size=SAMPLES // processes.world_size()),
                 model=task.ModelConfig(width=4),
             )
             states = poisoned(cfg, step, step, rank)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.figure import Figure
 
 
@@ -44,14 +45,31 @@ def remember(folder: Path) -> None:
 
 def features(figure: "Figure") -> Iterator[object]:
     """What can make a picture fail or look otherwise, but for numbers."""
+    from matplotlib.axis import Axis
     from matplotlib.lines import Line2D
     from matplotlib.text import Text
 
-    for artist in figure.findobj():
+    for artist in parts(figure):
         told: list[object] = [type(artist).__name__]
         if isinstance(artist, Text):
-            told.append(re.sub(r"\d[-+.e\d]*", "0", artist.get_text()))
+            told.append(without_numbers(artist.get_text()))
+        elif isinstance(artist, Axis):
+            labels = getattr(artist.get_major_formatter(), "seq", ())  # where they were given
+            told += [artist.get_scale(), [without_numbers(str(label)) for label in labels]]
         elif isinstance(artist, Line2D):
             heights = np.asarray(artist.get_ydata(), dtype=float)
             told += [min(len(heights), 2), bool(np.isfinite(heights).all()), bool((heights > 0).all())]
         yield told
+
+
+def parts(artist: "Artist") -> Iterator["Artist"]:
+    """An artist and all that it is made of, but for the ticks of axes: they would be made only now."""
+    from matplotlib.axis import Axis
+
+    yield artist
+    for child in [artist.label] if isinstance(artist, Axis) else artist.get_children():
+        yield from parts(child)
+
+
+def without_numbers(text: str) -> str:
+    return re.sub(r"\d[-+.e\d]*", "0", text)

@@ -24,9 +24,9 @@ MODULES = """
 LATE = """
     alembic.command alembic.config attrs docstring_parser.attrdoc fsspec.implementations.chained h11 httpcore
     jinja2_ansible_filters mlflow.store.tracking.sqlalchemy_workspace_store mlflow.tracing.processor.otel
-    mlflow.store.workspace.utils mlscaffold.compiled mlscaffold.jinja networkx
+    mlflow.store.workspace.utils mlscaffold.catalogue.compiled mlscaffold.catalogue.jinja networkx
     onnxscript._framework_apis.torch_2_11 onnxscript.function_libs.torch_lib.ops
-    onnxscript.rewriter.onnx_fusions opentelemetry.exporter.otlp.proto.http._log_exporter
+    onnxscript.rewriter.onnx_fusions PIL.ImageOps opentelemetry.exporter.otlp.proto.http._log_exporter
     opentelemetry.exporter.otlp.proto.http.metric_exporter optuna.importance pydantic.v1
     sklearn.datasets.data sklearn.datasets.descr sklearn.ensemble sqlalchemy.dialects.sqlite
     sympy.tensor.tensor torch._functorch.aot_autograd torch._inductor.ir torch._inductor.sizevars

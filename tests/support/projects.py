@@ -1,7 +1,9 @@
 """Generated projects: which there are, what they hold, and how a test runs them with its own interpreter."""
 
+import fcntl
 import json
 import os
+import pickle
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from mlscaffold.catalogue import Answer, Answers, read
-from mlscaffold.render import render
+from mlscaffold.catalogue.questions import Answer, Answers, read
+from mlscaffold.rendering.render import render
 from tests.support import durations, forks, proofs
 from tests.support.releases import ROOT, clean_settings
 
@@ -85,9 +87,28 @@ def offered() -> tuple[Rendered, ...]:
 
 @cache
 def _offered() -> tuple[Rendered, ...]:
+    """Rendered by the first of all processes of a run of pytest; others read what it found."""
+    kept = forks.share() / "offered"
+    with kept.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not kept.exists():
+            kept.write_bytes(pickle.dumps(_render_all()))
+        found: tuple[Rendered, ...] = pickle.loads(kept.read_bytes())
+        return found
+
+
+def _render_all() -> tuple[Rendered, ...]:
+    """All projects; equal texts are one object, so that each is kept, and its hash reckoned, once."""
     from tests.matrix.plan import legal  # which knows of a project what stands here
 
-    return tuple(_rendered(answers) for answers in legal(CATALOGUE))
+    texts: dict[str, str] = {}
+    found = []
+    with durations.timed("rendering every project"):
+        for answers in legal(CATALOGUE):
+            files = _rendered(answers).files
+            shared = {texts.setdefault(name, name): texts.setdefault(t, t) for name, t in files.items()}
+            found.append(Rendered(dict(answers), shared))
+    return tuple(found)
 
 
 def rendered(answers: Answers) -> Rendered:

@@ -46,6 +46,10 @@ WITHOUT_TOOL = {  # import it, and note what they read of it
     "tests.matrix.plan",
     "tests.support.projects",
 }
+PRELOADED = {
+    "tests.support.preload",
+    "tests.support.preload_tool",
+}  # by servers of forks, and change no result
 PROGRAMS = ("git", "redis-server", "prometheus", "fish", "zsh", "bash", "ip", "unshare")
 STARTS = {"subprocess.Popen", "os.posix_spawn", "os.forkpty", "os.fork", "os.system"}
 
@@ -191,7 +195,7 @@ def hash_of_project(answers: str) -> str:
 @cache
 def hash_of_projects(_: str) -> str:
     """Of what makes all projects there are, which is computed faster than they are."""
-    files = [*walk(ROOT / "templates"), ROOT / "copier.yml", *modules_of("mlscaffold.render")]
+    files = [*walk(ROOT / "templates"), ROOT / "copier.yml", *modules_of("mlscaffold.rendering.render")]
     return sha256(*((path.relative_to(ROOT), hash_of_file(str(path))) for path in sorted(files)))
 
 
@@ -201,11 +205,21 @@ def modules_of(module: str) -> set[Path]:
     todo = [module]
     while todo:
         name = todo.pop()
-        path = ROOT.joinpath("src", *name.split(".")).with_suffix(".py")
-        if name not in seen and path.is_file():
+        place = ROOT.joinpath("src", *name.split("."))
+        path = next((p for p in (place.with_suffix(".py"), place / "__init__.py") if p.is_file()), None)
+        if path and name not in seen:
             seen[name] = path
-            todo += re.findall(r"\bmlscaffold\.\w+", path.read_text(encoding="utf-8"))
+            todo += [name.rpartition(".")[0], *imports_of(path)]
     return {*seen.values()}
+
+
+def imports_of(path: Path) -> Iterator[str]:
+    """What a module imports, at once or later; of `from a import b` also `a.b`, which may be a module."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            yield from (node.module, *(f"{node.module}.{alias.name}" for alias in node.names))
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
 
 
 HASHES: dict[str, Callable[[str], str]] = {
@@ -275,8 +289,8 @@ def code_of(module: str) -> tuple[str, bool]:
         if name not in seen and (found := source(name)):
             seen[name] = found[1]
             more, imports_tool = imports(name)
-            tool = tool or imports_tool
-            if name != "tests.support.preload":  # is imported by the server of forks, and changes no result
+            if name not in PRELOADED:
+                tool = tool or imports_tool
                 todo += more
     return sha256(*sorted(seen.items()), hash_of_file("copier.yml")), tool
 

@@ -174,10 +174,18 @@ def uv(*arguments: str | Path, **more: str) -> str:
     return run(find_uv_bin(), "--quiet", *arguments, cwd=ROOT.parent, settings=clean_settings() | more)
 
 
+@pytest.fixture(scope="session")
+def first_checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    def make(folder: Path) -> None:
+        copy_repository(folder / "checkout")
+
+    return proofs.once_for_all(tmp_path_factory, "first-checkout", make) / "checkout"
+
+
 @pytest.fixture
-def checkout(tmp_path: Path) -> Path:
+def checkout(first_checkout: Path, tmp_path: Path) -> Path:
     """A copy of this repository without releases."""
-    return copy_repository(tmp_path / "checkout")
+    return shutil.copytree(first_checkout, tmp_path / "checkout", symlinks=True)
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,8 @@ from torch import Tensor, nn
 
 def main() -> None:
     package, runs, folder = sys.argv[1], json.loads(sys.argv[2]), Path(sys.argv[3])
-    config, processes, train = (
-        importlib.import_module(f"{package}.{name}") for name in ("config", "distributed.processes", "train")
-    )
+    config, train = (importlib.import_module(f"{package}.{name}") for name in ("config", "train"))
+    processes = importlib.import_module("of_package").processes_of(package)  # beside this script
     dtypes = set()
     samples = []
 

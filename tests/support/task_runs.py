@@ -26,11 +26,11 @@ from torch.optim.optimizer import register_optimizer_step_post_hook, register_op
 
 PACKAGE, FOLDER, COMMAND, *REST = sys.argv[1:]
 RUNS: dict[str, dict[str, Any]] = json.loads(REST[-1])
-config, processes, train, seeding, module, optim, run = (
+processes = importlib.import_module("of_package").processes_of(PACKAGE)  # beside this script
+config, train, seeding, module, optim, run = (
     importlib.import_module(f"{PACKAGE}.{name}")
     for name in (
         "config",
-        "distributed.processes",
         "train",
         "seeding",
         "training.module",

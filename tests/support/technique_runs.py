@@ -24,10 +24,10 @@ from torch.optim.optimizer import (
 from torch.utils._python_dispatch import TorchDispatchMode
 
 PACKAGE, FOLDER, *RUNS = sys.argv[1:]
-config, data, processes, train, trained = (
-    importlib.import_module(f"{PACKAGE}.{name}")
-    for name in ("config", "task.data", "distributed.processes", "train", "trained")
+config, data, train, trained = (
+    importlib.import_module(f"{PACKAGE}.{name}") for name in ("config", "task.data", "train", "trained")
 )
+processes = importlib.import_module("of_package").processes_of(PACKAGE)  # beside this script
 whole = importlib.import_module("whole").whole  # beside this script
 DECAY = 0.8
 Noted = dict[str, Any]

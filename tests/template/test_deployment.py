@@ -21,7 +21,7 @@ from urllib.request import Request, urlopen
 import pytest
 import yaml
 
-from mlscaffold.catalogue import Answers
+from mlscaffold.catalogue.questions import Answers
 from tests.support.projects import CATALOGUE, SOAK, Project, Rendered, by_framework, rendered, tool, write
 from tests.support.proofs import once
 from tests.support.releases import clean_settings, free_ports, uv

@@ -11,14 +11,14 @@ from functools import cache
 from importlib.metadata import packages_distributions
 from itertools import chain, groupby
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from mlscaffold.catalogue import Answer, Answers
+from mlscaffold.catalogue.questions import Answer, Answers
 from tests.conftest import Say
 from tests.support.projects import CATALOGUE, Rendered, distinct, offered, rendered, tool, write
 from tests.support.releases import CONSTRAINTS, ROOT
@@ -26,10 +26,10 @@ from tests.support.releases import CONSTRAINTS, ROOT
 # Lines of code of the smallest projects: decision 5. Of what is under src/ without loggers and the report, of
 # what belongs to the task, and of what is read to understand the loop.
 SMALLEST: Answers = {"strategy": "single", "loggers": [], "hpo": "none", "serving": "none"}
-MOST_CODE, MOST_OF_TASK, MOST_OF_LOOP = 1675, 250, 342
+MOST_CODE, MOST_OF_TASK, MOST_OF_LOOP = 1652, 250, 271
 APART = {"training/loggers.py", "runs/report.py"}
 LOOP = {"training/engine.py", "training/step.py", "training/state.py", "training/run.py"}
-MOST_OF_SERVING = 530  # that serving=fastapi adds
+MOST_OF_SERVING = 550  # that serving=fastapi adds
 MYPY_CACHE = ROOT / ".mypy_cache"
 MOST_LINES = 39  # of a function
 
@@ -111,11 +111,21 @@ def owners_of(module: str) -> Set[str]:
     return found & {canonicalize_name(module)} or found
 
 
+def document(project: Rendered) -> dict[str, Any]:
+    """The project's `pyproject.toml`."""
+    return parsed(project.files["pyproject.toml"])
+
+
+parsed = cache(tomllib.loads)
+
+
 def requirements(project: Rendered, extra: str = "") -> list[Requirement]:
-    document = tomllib.loads(project.files["pyproject.toml"])
-    metadata = document["project"]
-    lines = {"": metadata["dependencies"], "build": document["build-system"]["requires"]}
-    return [Requirement(line) for line in (lines | metadata["optional-dependencies"])[extra]]
+    metadata = document(project)["project"]
+    lines = {"": metadata["dependencies"], "build": document(project)["build-system"]["requires"]}
+    return [requirement(line) for line in (lines | metadata["optional-dependencies"])[extra]]
+
+
+requirement = cache(Requirement)
 
 
 def names(found: Iterable[Requirement]) -> set[str]:
@@ -129,11 +139,12 @@ def check_with_ruff(projects: Iterable[Rendered], folder: Path) -> None:
     """
     seen: set[tuple[str, str, str]] = set()
     for number, project in enumerate(projects):
-        settings = str(tomllib.loads(project.files["pyproject.toml"])["tool"]["ruff"])
+        settings = str(document(project)["tool"]["ruff"])
         fresh = {name: text for name, text in project.python.items() if (name, text, settings) not in seen}
         seen |= {(name, text, settings) for name, text in fresh.items()}
         known = {"pyproject.toml": project.files["pyproject.toml"], **dict.fromkeys(project.sources, "")}
-        write(Rendered(project.answers, known | fresh), folder / str(number))
+        if fresh:
+            write(Rendered(project.answers, known | fresh), folder / str(number))
     assert tool("ruff", "check", "--no-cache", folder, cwd=folder) == ""
     assert tool("ruff", "format", "--check", "--no-cache", folder, cwd=folder) == ""
 
@@ -154,7 +165,7 @@ def check_with_mypy(projects: Iterable[Rendered], folder: Path) -> None:
 
 
 def mypy_settings(project: Rendered) -> str:
-    return str(tomllib.loads(project.files["pyproject.toml"])["tool"]["mypy"]["overrides"])
+    return str(document(project)["tool"]["mypy"]["overrides"])
 
 
 def cover(projects: Iterable[Rendered]) -> list[Rendered]:
@@ -184,6 +195,19 @@ def test_every_text_file_ends_in_one_line_end_and_no_line_in_blanks() -> None:
     for name, content, project in distinct():
         assert content.removesuffix("\n") == content.rstrip(), (name, str(project))
         assert not re.search(r"[ \t]$|\r|\n{4}", content, re.MULTILINE), (name, str(project))
+
+
+def test_a_table_or_heading_of_a_page_stands_apart_from_what_follows() -> None:
+    """Else a page shows a paragraph as a row; a statement of the template can swallow the line between."""
+    for name, content, project in distinct():
+        if name.endswith(".md"):
+            assert not re.search(r"^\|.*\n(?=[^|\n])", content, re.MULTILINE), (name, str(project))
+            assert not re.search(r"[^\n]\n#+ ", _prose(content)), (name, str(project))
+
+
+def _prose(page: str) -> str:
+    """A page without its code blocks."""
+    return re.sub(r"```.*?```", "", page, flags=re.DOTALL)
 
 
 def test_ruff_passes_on_every_file_under_the_settings_of_its_project(tmp_path: Path) -> None:

@@ -3,12 +3,12 @@
 import ast
 import re
 
-from mlscaffold.catalogue import Answers
+from mlscaffold.catalogue.questions import Answers
 from tests.support.projects import FRAMEWORKS, rendered
 
 # Calls that unpickle, or else run what they read, and the modules that may make them.
 KNOWN = {
-    "torch.load": {"files", "run", "trained"},
+    "torch.load": {"files", "module", "trained"},
     "torch.export.load": {"exported"},
     "torch.jit.load": {"exported"},
     "dist.broadcast_object_list": {"processes", "worker"},

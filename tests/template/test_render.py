@@ -9,9 +9,9 @@ import jinja2
 import pytest
 import yaml
 
-from mlscaffold.catalogue import Answer, Answers, read
+from mlscaffold.catalogue.questions import Answer, Answers, read
 from mlscaffold.errors import CatalogueError
-from mlscaffold.render import ANSWERS_FILE, File, render
+from mlscaffold.rendering.render import ANSWERS_FILE, File, render
 from tests.conftest import RenderProject
 from tests.support.releases import commit, copy_repository, git
 

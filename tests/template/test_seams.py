@@ -2,27 +2,34 @@
 
 import pytest
 
-from mlscaffold.catalogue import Answer
+from mlscaffold.catalogue.questions import Answer
 from tests.support.projects import CATALOGUE, Files, rendered
 
-LISTS = {".copier-answers.yml", "README.md", "docs/template.md", "pyproject.toml"}
+LISTS = {".copier-answers.yml", "AGENTS.md", "README.md", "docs/template.md", "pyproject.toml"}
 PACKAGE = "src/my_project"
 
-EXPORT = "export serving/__init__ serving/exported training/run tests/test_export.py"
+EXPORT = "export serving/__init__ serving/exported runs/terminal tests/test_export.py"
 SERVICE = f"{EXPORT} serve task/requests uploads {PACKAGE}/serving/page.html tests/samples.py " + " ".join(
-    f"serving/{name}" for name in ("inputs", "limits", "monitoring", "service", "settings")
+    f"serving/{name}" for name in ("inputs", "limits", "service", "settings")
 )
-SERVICE += " tests/test_monitoring.py tests/test_requests.py tests/test_service.py"
-SEARCH = "addresses tune task/search_space tests/test_tune.py " + " ".join(
-    f"search/{name}"
-    for name in ("__init__", "grouping", "leases", "run", "settings", "study", "supervisor", "worker")
+SERVICE += " tests/test_requests.py tests/test_service.py"
+SEARCH = "addresses paths tune task/search_space tests/test_tune.py " + " ".join(
+    f"search/{name}" for name in ("__init__", "leases", "run", "settings", "study", "supervisor", "worker")
 )
-SEVERAL = (
-    "check_world distributed/parallel distributed/pretended distributed/processes tests/test_processes.py"
+SEVERAL = "check_world config train tests/test_loading.py tests/test_processes.py " + " ".join(
+    f"{room}/{name}"
+    for room, names in {
+        "distributed": "__init__ parallel pretended processes",
+        "runs": "best folder progress terminal",
+        "training": "engine loading optim run signals speed state",
+    }.items()
+    for name in names.split()
 )
-TABLES = "images tables configs/smoke.yaml tests/test_task.py " + " ".join(
-    f"task/{name}" for name in ("data", "inputs", "model", "objective", "pictures", "settings")
+TASK = "images configs/smoke.yaml tests/test_task.py " + " ".join(
+    f"task/{name}" for name in ("data", "inputs", "model", "objective", "settings")
 )
+PHRASES = " ".join(f"{PACKAGE}/task/phrases.{suffix}" for suffix in ("csv", "LICENSE"))
+TOKENS = f"{TASK} task/pictures generation tokens"
 MLFLOW, WANDB = "addresses training/loggers training/mlflow_run", "training/loggers training/wandb_run"
 DASHBOARD = " ".join(
     f"monitoring/{name}"
@@ -37,9 +44,14 @@ DASHBOARD = " ".join(
 # What a project with all defaults has otherwise, for each choice that is none of them: module names stand for
 # files of the package.
 SEAMS = {
-    ("framework", "ignite"): "distributed/parallel training/engine training/step",
-    ("task", "tabular"): TABLES,
-    ("optimizers", "several"): "training/loading training/module training/phases training/step",
+    ("framework", "ignite"): "training/engine training/step",
+    ("task", "language-modeling"): TOKENS,
+    ("task", "tabular"): f"{TASK} tables task/pictures",
+    ("task", "text-classification"): f"{TASK} texts {PHRASES}",
+    (
+        "optimizers",
+        "several",
+    ): "training/checks training/loading training/module training/phases training/step",
     ("strategy", "ddp"): SEVERAL,
     ("strategy", "fsdp"): f"{SEVERAL} distributed/sharding",
     ("precision", "bf16"): "config",

@@ -9,7 +9,7 @@ import json
 
 import pytest
 
-from mlscaffold.render import render
+from mlscaffold.rendering.render import render
 from tests.conftest import Say
 from tests.support.projects import FRAMEWORKS, Project, rendered, write
 from tests.support.releases import ROOT, git

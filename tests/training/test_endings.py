@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mlscaffold.catalogue import Answers
+from mlscaffold.catalogue.questions import Answers
 from tests.support import forks, proofs
 from tests.support.projects import FRAMEWORKS, Project, by_framework, rendered, write
 

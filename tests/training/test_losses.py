@@ -12,13 +12,22 @@ import pytest
 import torch
 from torch import Tensor
 
+from mlscaffold.catalogue.questions import Answers
 from tests.conftest import Say
-from tests.support.projects import FRAMEWORKS, STRATEGIES, Project, by_framework, rendered, write
+from tests.support.projects import (
+    CATALOGUE,
+    FRAMEWORKS,
+    STRATEGIES,
+    Project,
+    by_framework,
+    rendered,
+    write,
+)
 from tests.support.proofs import once
 from tests.support.releases import ROOT
 
 SCRIPT = ROOT / "tests/support/task_runs.py"
-TASKS = ROOT / "tests/support/tasks"  # each takes the place of `task/` in a project
+TASKS = ROOT / "tests/support/tasks"  # each takes the place of `task/` in a project; others come with it
 
 # How far weights may be from the plain loop's, as a share of the way that training has moved them. In half
 # precision each product is rounded to 8 or 11 bits, so a sum over other parts has other last digits.
@@ -26,6 +35,13 @@ FAR = {"fp32": 1e-5, "bf16": 2e-2, "fp16": 1e-2}
 SHORT = "--max_steps 25 --optim.grad_clip 0.5"  # with 2 batches a step, the last of an epoch has one
 OVERFLOWING = 2.0**28  # of a float16 scaler, which has to come down first
 HARMED = 4  # the step
+TEXTS = (
+    f"{SHORT} --model.dropout 0 --model.width 8 --model.buckets 512 --data.batch_size 24"  # of uneven lengths
+)
+
+TOKENS = (
+    f"{SHORT} --model.width 16 --model.depth 1 --data.window 16 --data.vocabulary 300 --data.batch_size 12"
+)
 
 Runs = dict[str, dict[str, Any]]
 RUNS: dict[str, Runs] = {
@@ -46,9 +62,21 @@ RUNS: dict[str, Runs] = {
     "margins": {
         "fp32-2": {"arguments": shlex.split(f"{SHORT} --precision fp32 --optim.accumulate 2 --save_every 5")}
     },
+    "text-classification": {
+        "fp32-2": {"arguments": shlex.split(f"{TEXTS} --precision fp32 --optim.accumulate 2 --save_every 5")},
+        "bf16-1": {"arguments": shlex.split(f"{TEXTS} --precision bf16")},
+        "fp16-1": {"arguments": shlex.split(f"{TEXTS} --precision fp16")},
+    },
+    "language-modeling": {
+        "fp32-2": {
+            "arguments": shlex.split(f"{TOKENS} --precision fp32 --optim.accumulate 2 --save_every 5")
+        },
+    },
 }
+RESUMED = "fp32-2"  # from its checkpoint of step 10, where it has one
 HARM: Runs = {"harmed": {"arguments": shlex.split("--max_steps 8 --precision fp16"), "harm": HARMED}}
-NAMES = [(task, name) for task, runs in RUNS.items() for name in runs]
+# The language model moves its windows by seeds, which the plain loop has not.
+NAMES = [(task, name) for task, runs in RUNS.items() for name in runs if task != "language-modeling"]
 
 Trained = Callable[[str, str, str], Path]
 Weights = dict[str, Tensor]
@@ -64,9 +92,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
         project = Project(with_task(task, framework, strategy, folder), "my_project")
         runs = json.dumps(RUNS[task] | (HARM if task == "tokens" else {}))
         project.run_fork(SCRIPT, "my_project", "runs", "train", runs, processes=1 + (strategy != "single"))
-        if task == "margins":
-            copy = f"kept/fp32-2-checkpoints/step-{10:08d}.pt"
-            more = {"arguments": [*RUNS[task]["fp32-2"]["arguments"], "--resume", f"runs/{copy}"]}
+        if task != "tokens":
+            copy = f"kept/{RESUMED}-checkpoints/step-{10:08d}.pt"
+            more = {"arguments": [*RUNS[task][RESUMED]["arguments"], "--resume", f"runs/{copy}"]}
             again = json.dumps({"resumed": more})
             project.run_fork(
                 SCRIPT, "my_project", "runs", "train", again, processes=1 + (strategy != "single")
@@ -91,10 +119,20 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, int], Path
 
 
 def with_task(task: str, framework: str, strategy: str, folder: Path) -> Path:
-    """A project whose `task/` is one of ours."""
-    write(rendered({"framework": framework, "strategy": strategy, "loggers": []}), folder)
-    shutil.rmtree(folder / "src/my_project/task")
-    shutil.copytree(TASKS / task, folder / "src/my_project/task")
+    """A project whose `task/` is one of ours, or one that is offered."""
+    own = {"task": task} if task in CATALOGUE["task"].values else {}
+    serving = "export" if task == "margins" else "none"
+    answers: Answers = {
+        "framework": framework,
+        "strategy": strategy,
+        "loggers": [],
+        "serving": serving,
+        **own,
+    }
+    write(rendered(answers), folder)
+    if not own:
+        shutil.rmtree(folder / "src/my_project/task")
+        shutil.copytree(TASKS / task, folder / "src/my_project/task")
     return folder
 
 
@@ -190,6 +228,17 @@ def test_a_gradient_that_is_not_finite_in_a_part_of_one_process_is_left_out_by_a
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("task", ["text-classification", "language-modeling"])
+@by_framework(4)
+def test_a_run_on_texts_is_resumed_to_the_bit(
+    trained: Trained, framework: str, task: str, strategy: str
+) -> None:
+    runs = trained(task, framework, strategy)
+    whole, resumed = (checkpoint(runs / name) for name in (RESUMED, "resumed"))
+    assert [key for key in whole if not same(whole[key], resumed[key])] == []
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
 @by_framework(8)
 def test_parameters_of_a_loss_are_trained_and_resumed_and_are_not_part_of_the_network(
     trained: Trained, framework: str, strategy: str
@@ -203,6 +252,22 @@ def test_parameters_of_a_loss_are_trained_and_resumed_and_are_not_part_of_the_ne
     assert {name.removeprefix("net.") for name in whole["module"] if name.startswith("net.")} == set(best)
     for name, value in learned.items():
         assert torch.equal(value, whole["module"][f"objective.{name}"])
+
+
+@by_framework()
+def test_parameters_of_a_loss_are_not_exported(trained: Trained, framework: str) -> None:
+    runs = trained("margins", framework, "single")
+    look = (
+        "import json, onnx, torch; from pathlib import Path; folder = Path('runs/fp32-2/export');"
+        "program = torch.export.load(folder / 'model.pt2'); graph = onnx.load(folder / 'model.onnx').graph;"
+        "shapes = [list(value.shape) for value in program.state_dict.values()];"
+        "print(json.dumps([shapes, [list(tensor.dims) for tensor in graph.initializer]]))"
+    )
+    project = Project(runs.parent, "my_project")
+    project.run_fork("-m", "my_project.export", "--run", "runs/fp32-2")
+    for shapes in json.loads(project.run_fork("-c", look)):
+        weights = sorted(sorted(shape) for shape in shapes if len(shape) == 2)
+        assert weights == [[16, 48], [48, 64]]  # and no centers [10, 16]
 
 
 @by_framework(13)

@@ -15,6 +15,8 @@ SCORES = '"accuracy": (hits.sum() / total).item(), "f1": f1.item()}'
 LABELS = '"label": self.labels[chosen]}'
 ABOUT = '"shape": [1, 8, 8]}'
 
+BEGAN = "runs/began/checkpoints/step-00000002.pt"  # of a run without a mistake
+
 # What is wrong: file of the task, its text, what takes its place, settings, and how the line begins.
 MISTAKES = {
     "a loss that is a mean": (
@@ -83,6 +85,14 @@ MISTAKES = {
         ),
         "open_data: with data.num_workers=1 a source has to pickle (",
     ),
+    "phases in a project with one optimizer": (
+        *(OBJECTIVE, "    directions:", "    phases = ('one', 'other')\n    directions:", ""),
+        "Objective.phases=('one', 'other'): this project has one optimizer: mlscaffold set",
+    ),
+    "a fingerprint that has changed since the run began": (
+        *(DATA, "self.fingerprint = fingerprint or", "self.fingerprint = 'new' or", f"--resume {BEGAN}"),
+        f"{BEGAN}: it was trained on other data: Source.fingerprint is another (1,297 samples",
+    ),
     "another interface": (
         *(PACKAGE, "INTERFACE = 1", "INTERFACE = 2", ""),
         "task.INTERFACE is 2; this project has 1.",
@@ -94,8 +104,10 @@ NUMBERED = {name: f"mistake_{number}" for number, name in enumerate(MISTAKES)}  
 
 RUN = """
 import importlib, json, sys
-told = {}
-for package, settings in json.loads(sys.argv[1]).items():
+told, packages = {}, json.loads(sys.argv[1])
+sys.argv = ["train", "--max_steps", "2", "--num_threads", "1", "--out_dir", "runs/began"]
+importlib.import_module("my_project.train").main()
+for package, settings in packages.items():
     sys.argv = ["train", *settings.split(), "--num_threads", "1", "--out_dir", f"runs/{package}"]
     try:
         importlib.import_module(f"{package}.train").main()

@@ -149,7 +149,7 @@ def test_one_process_finds_that_512_can_train(
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ("--size 512", "data.batch_size=64: the 1297 training samples are too few for one step of 512"),
+        ("--size 512", "data.batch_size=64: the 1297 training samples are too few for one batch of 32768"),
         ("--size 256 --data.batch_size 4", "230 held-out samples are too few for 256 processes"),
     ],
 )

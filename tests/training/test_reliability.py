@@ -12,8 +12,9 @@ import torch
 
 from tests.conftest import Say
 from tests.support import forks, proofs
-from tests.support.projects import STRATEGIES, Project, by_framework, rendered, times, write
+from tests.support.projects import Project, by_framework, rendered, times, write
 from tests.support.releases import ROOT
+from tests.training.test_resume import IMAGES, TABLES, answers, by_case
 
 # Of the task, settings and width 2 that a project of release 0.7.2 with Ignite had.
 OLD = Path(__file__).with_name("run-of-0.7.2")
@@ -236,20 +237,18 @@ def test_errors_memory_that_runs_out_and_gradients_that_are_not_finite_lose_noth
     assert found["finite"]
 
 
-@pytest.mark.soak
+@by_case(5, 10, among=lambda case: case.task == IMAGES)
 @pytest.mark.timeout(6000)
-@pytest.mark.parametrize("strategy", STRATEGIES)
-@by_framework(5, 10)
 def test_a_gradient_that_is_not_finite_is_never_applied_in_any_process(
-    framework: str, strategy: str, tmp_path: Path, say: Say
+    task: str, framework: str, strategy: str, tmp_path: Path, say: Say
 ) -> None:
-    files = rendered({"framework": framework, "strategy": strategy, "loggers": []})
-    project = Project(write(files, tmp_path), "my_project")
-    times_each = times(1, 17)
-    script = (ROOT / "tests/support/nonfinite_runs.py", "my_project", str(times_each))
+    project = Project(write(rendered(answers(task, framework, strategy)), tmp_path), "my_project")
+    times_each, taken = times(1, 17), {IMAGES: 120, TABLES: 40}[task]
+    script = (ROOT / "tests/support/nonfinite_runs.py", "my_project", str(times_each), str(taken))
     said = project.run_fork(*script, processes=1 if strategy == "single" else 2)
     assert said.splitlines().count("never applied") == 3 * times_each
-    say(f"{framework} {strategy}: not finite at {3 * times_each} random steps and ranks, never applied")
+    number = f"{3 * times_each} random steps and ranks"
+    say(f"R7 {task} {framework} {strategy}: not finite at {number}, never applied")
 
 
 @pytest.mark.soak

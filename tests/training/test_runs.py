@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 from PIL import Image
 
-from mlscaffold.catalogue import Answers
+from mlscaffold.catalogue.questions import Answers
 from tests.support import forks, proofs
 from tests.support.projects import Project, by_framework, rendered, write
 
@@ -78,8 +78,8 @@ def test_runs_are_numbered_and_auto_continues_the_newest_that_is_not_finished(
         {"0003": "step-00000002"},
         {"0002": "step-00000002"},  # is finished now, too
         {},  # the newest has this goal
-        {"0003": "step-00000004"},
-        {"10000": "step-00000005"},
+        {"0002": "step-00000004"},  # was continued last
+        {"0002": "step-00000005"},
         {"10001": "step-00000002"},
     ]
 
@@ -137,7 +137,8 @@ def test_a_run_goes_on_with_the_data_that_it_began_with_alone(framework: str, tm
     assert done.returncode == 1
     [path] = (tmp_path / "run/checkpoints").glob("*.pt")
     assert done.stderr.splitlines()[-1] == (
-        f"error: run/checkpoints/{path.name}: it was trained on other data (14 samples then, 14 now)."
+        f"error: run/checkpoints/{path.name}: it was trained on other data:"
+        " Source.fingerprint is another (14 samples then, 14 now)."
         " Start a new run from its weights: --init_from run"
     )
     project.run_fork(*TRAIN, *given, "--out_dir", "new", "--init_from", "run")
@@ -186,7 +187,7 @@ def test_the_lines_of_a_run_say_what_it_is_how_it_ended_and_what_can_come_next(
     first, *_, ended, heading, evaluate, more = without_export(
         project.run_fork(*TRAIN, "--epochs", "1"), serving != "none"
     )
-    sizes = "1 process on cpu, 496 parameters, 1,297 train / 230 val / 270 test samples"
+    sizes = "cpu, 496 parameters, 1,297 train / 230 val / 270 test samples"
     assert first == f"runs/0001: {sizes}, 20 steps"
     assert ended.startswith("reached epoch 1, step 20; best val/accuracy 0.")
     assert ended.endswith(" at epoch 1, step 20: runs/0001")

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mlscaffold.catalogue import Answers
+from mlscaffold.catalogue.questions import Answers
 from tests.support import forks, proofs
 from tests.support.projects import FRAMEWORKS, Project, by_framework, by_pair, rendered, write
 from tests.support.proofs import once

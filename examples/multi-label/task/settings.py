@@ -1,0 +1,48 @@
+"""The settings of the task. No torch here, so that `--help` answers at once."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
+
+from ..paths import File
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Data.
+
+    The training core reads `batch_size` and `num_workers`; all else is the task's.
+    """
+
+    root: File | None = None
+    """folder with images and `labels.csv`; without it, scikit-learn's handwritten digits"""
+    skip_bad: bool = False
+    """leave out images that cannot be read, and say which"""
+    shift: NonNegativeFloat = 0.125
+    """how far a training image moves at most, as a share of its size; 0 leaves it in place"""
+    batch_size: PositiveInt = 64
+    """samples per process and batch"""
+    num_workers: NonNegativeInt = 0
+    """loader processes per training process"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """Model."""
+
+    width: PositiveInt = 32
+    """channels of the first block; each later one has twice as many"""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """share of the features that a training step leaves out"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectiveConfig:
+    """Objective.
+
+    The training core reads `monitor`; all else is the task's.
+    """
+
+    monitor: str = "f1"
+    """score that chooses the best weights and ends a run early: f1, exact or loss"""
