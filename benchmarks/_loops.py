@@ -21,9 +21,20 @@ from torch.nn.utils import clip_grad_norm_
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 PACKAGE, EPOCHS = sys.argv[1], int(sys.argv[2])
-config, data, model, objective, optim, progress, train = (
+config, data, model, objective, optim, loading, engine, progress, settings, train = (
     importlib.import_module(f"{PACKAGE}.{name}")
-    for name in ("config", "data", "model", "objective", "optim", "progress", "train")
+    for name in (
+        "config",
+        "task.data",
+        "task.model",
+        "task.objective",
+        "training.optim",
+        "training.loading",
+        "training.engine",
+        "runs.progress",
+        "task.settings",
+        "train",
+    )
 )
 CFG = config.Config(
     epochs=EPOCHS,
@@ -31,7 +42,7 @@ CFG = config.Config(
     num_threads=1,
     precision="fp32",
     ema_decay=0.99,
-    model=model.ModelConfig(width=8),
+    model=settings.ModelConfig(width=8),
 )
 
 
@@ -41,25 +52,31 @@ def everything() -> None:
         train.run(replace(CFG, out_dir=Path(folder) / "run"))
 
 
-def parts() -> tuple[Any, Any, Any]:
-    """The network, the loader, and where they are: every loop counts its steps, for the learning rate."""
-    images = data.load_images(CFG.data)
-    at = progress.Progress(len(images.train), CFG)
-    loader = data.build_loaders(images, CFG, at)[0]
-    return model.Net(CFG.model, images.shape[0], len(images.classes)), loader, at
+def parts() -> tuple[Any, Any, Any, Any]:
+    """Network, objective, loader, and where they are: every loop counts its steps, for the learning rate."""
+    sources = data.open_data(CFG.data)
+    at = progress.Progress(len(sources.train), CFG)
+    loader = loading.build_loaders(sources, CFG, at)[0]
+    net = model.build(CFG.model, sources.about, sources.assets, init=True)
+    return net, objective.Objective(CFG.objective, sources.about), loader, at
+
+
+def mean_loss(goal: Any, net: Any, batch: Any) -> Any:
+    total, count = goal.loss(net, batch)
+    return total / count
 
 
 def plain() -> None:
     """What someone would write by hand for the same model, data and batch."""
-    net, loader, at = parts()
-    optimizer = optim.build_optimizer(net, at)
+    net, goal, loader, at = parts()
+    optimizer = optim.build_optimizer([*net.parameters()], CFG.optim)
     for _ in range(CFG.epochs):
-        for images, labels in loader:
-            objective.loss(net(images), labels).backward()
+        for batch in loader:
+            mean_loss(goal, net, batch).backward()
             clip_grad_norm_(net.parameters(), CFG.optim.grad_clip)
             optimizer.step()
             optimizer.zero_grad()
-            at.advance(1)
+            at.advance()
             optim.set_rate(optimizer, at)
 
 
@@ -67,7 +84,7 @@ def lightning_off() -> None:
     """Lightning with all that can be switched off switched off."""
     import pytorch_lightning as pl
 
-    net, loader, at = parts()
+    net, goal, loader, at = parts()
 
     class Bare(pl.LightningModule):
         def __init__(self) -> None:
@@ -75,13 +92,13 @@ def lightning_off() -> None:
             self.net = net
 
         def training_step(self, batch: Any, *_: Any) -> Any:
-            return objective.loss(self.net(batch[0]), batch[1])
+            return mean_loss(goal, self.net, batch)
 
         def configure_optimizers(self) -> Any:
-            return optim.build_optimizer(self.net, at)
+            return optim.build_optimizer([*self.net.parameters()], CFG.optim)
 
         def on_train_batch_end(self, *_: Any) -> None:
-            at.advance(1)
+            at.advance()
             optim.set_rate(self.trainer.optimizers[0], at)
 
     pl.Trainer(
@@ -105,7 +122,7 @@ class Turns:
     def __init__(self, loops: list[Callable[[], None]]) -> None:
         self.loops = {loop.__name__: loop for loop in loops}
         self.ring, self.moved = deque(self.loops), threading.Condition()
-        self.size = len(parts()[1])
+        self.size = len(parts()[2])
         self.steps, self.begin = dict.fromkeys(self.loops, 0), dict.fromkeys(self.loops, 0.0)
         self.step_ms: dict[str, list[float]] = {name: [] for name in self.loops}
 
@@ -149,7 +166,7 @@ class Turns:
 def main() -> None:
     sys.stderr.isatty = lambda: True  # type: ignore[method-assign]  # so that there is a progress bar
     loops = [everything, plain]
-    if hasattr(train, "pl"):
+    if hasattr(engine, "pl"):
         loops.append(lightning_off)
     print(json.dumps(Turns(loops).run()))
 

@@ -21,8 +21,9 @@ SEARCH, EPOCHS, SEEDS = 30, 10, (0, 1)
 # A worker whose trials report a score and end, without training: what remains is the storage and the sampler.
 WORKER = """
 import sys
-from my_project import train, worker
-from my_project.study import read_command
+from my_project import train
+from my_project.search import worker
+from my_project.search.settings import read_command
 
 def run(cfg, report):
     score = -(cfg.optim.lr - 0.003) ** 2 + cfg.model.dropout
@@ -35,7 +36,14 @@ print("ready", flush=True)
 sys.stdin.readline()
 one.work()
 """
-CREATE = "from my_project.study import *; create_study(*read_command())"
+CREATE = """
+from my_project.search.settings import read_command
+from my_project.search.study import create_study
+from my_project.training.module import build_objective, load_data
+cfg, search = read_command()
+data = load_data(cfg)
+create_study(cfg, search, data, build_objective(cfg, data))
+"""
 
 
 @contextmanager

@@ -21,15 +21,6 @@ CLIENTS = (1, 16, 64)
 ROUNDS = 5
 SECONDS = 3.0  # of each measurement, after a third of that to warm up
 
-TRAIN = """
-import sys
-from my_project import config, export, train
-sys.argv = "train --epochs 3 --num_threads 1".split()
-cfg, _ = config.parse("train")
-train.run(cfg)
-export.export(cfg.out_dir, cfg, ["onnx"])
-"""
-
 # What many people write first, and what ours must never be slower than.
 PLAIN = """
 import sys
@@ -41,7 +32,7 @@ from pydantic import BaseModel
 
 options = onnxruntime.SessionOptions()
 options.intra_op_num_threads = 1
-session = onnxruntime.InferenceSession("runs/default/export/model.onnx", options)
+session = onnxruntime.InferenceSession("runs/0001/export/model.onnx", options)
 app = FastAPI()
 
 
@@ -160,8 +151,9 @@ def measure() -> str:
     figures: dict[tuple[str, int], list[Figures]] = {}
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         ours, lit = (project_with(kind, Path(name) / kind) for kind in ("fastapi", "litserve"))
-        ours.run("-c", TRAIN)
-        run = ours.folder / "runs/default"
+        ours.run("-m", "my_project.train", "--epochs", "3", "--num_threads", "1")
+        ours.run("-m", "my_project.export")
+        run = ours.folder / "runs/0001"
         services = {
             "ours (FastAPI)": stack.enter_context(serving(ours, run)),
             "LitServe": stack.enter_context(serving(lit, run)),

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import matplotlib as mpl
 
-from mlscaffold.catalogue import read
-from mlscaffold.render import render
-from mlscaffold.source import template_root
+from mlscaffold.catalogue.questions import read
+from mlscaffold.releases.own import template_root
+from mlscaffold.rendering.render import render
 
 ROOT = Path(__file__).parents[1]
 PLOT = ROOT / "docs/benchmarks/tool.svg"
@@ -178,7 +178,7 @@ def projects_per_second(python: Path, folder: Path) -> tuple[float, float]:
     values = [str(value) for value in read(template_root())["framework"].values]
     script = (
         "import sys, time; from pathlib import Path\n"
-        "from mlscaffold import target; from mlscaffold.render import render\n"
+        "from mlscaffold.rendering import target; from mlscaffold.rendering.render import render\n"
         f"values, count, folder = {values!r}, {PROJECTS}, Path(sys.argv[1])\n"
         "begin, cpu_begin = time.perf_counter(), time.process_time()\n"
         "for number in range(count):\n"

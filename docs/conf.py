@@ -7,9 +7,10 @@ from docutils import nodes
 from sphinx import addnodes
 from sphinx.application import Sphinx
 
-from mlscaffold import __version__, choose, options
-from mlscaffold.catalogue import read
-from mlscaffold.source import template_root
+from mlscaffold import __version__
+from mlscaffold.catalogue import choose, options
+from mlscaffold.catalogue.questions import read
+from mlscaffold.releases.own import template_root
 
 HERE = Path(__file__).parent
 
