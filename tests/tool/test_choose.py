@@ -113,6 +113,12 @@ def test_every_task_can_be_chosen(repository: Path) -> None:
         assert (f"--task {row.brings.get('task')}" in command) == ("task" in row.brings)
 
 
+def test_the_task_is_named_with_the_framework(tmp_path: Path) -> None:
+    said = mlscaffold("choose", "--data", "texts", cwd=tmp_path).out
+    assert "\nThe task is text classification.\n" in said
+    assert json.loads(mlscaffold("choose", "--json", cwd=tmp_path).out)["task"] == "image-classification"
+
+
 def test_every_weight_has_a_reason_and_every_reason_can_be_met() -> None:
     for rows in WEIGHTS.values():
         assert (rows[0].lightning, rows[0].ignite, rows[0].reason) == (0, 0, "")

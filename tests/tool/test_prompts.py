@@ -50,6 +50,7 @@ def test_keys_choose_a_project_and_single_choices_are_not_asked(
     child = terminal("new", cwd=tmp_path)
     child.expect_exact("Esc goes back")
     keys = {
+        "Task": DOWN * 2,
         "Project name": "digits",
         "Framework": DOWN,
         "Precision": DOWN + DOWN,
@@ -61,6 +62,7 @@ def test_keys_choose_a_project_and_single_choices_are_not_asked(
     make(child)
     answers = stored(tmp_path / "digits")
     assert (answers["project"], answers["package"]) == ("digits", "digits")
+    assert answers["task"] == "language-modeling"
     assert (answers["framework"], answers["strategy"], answers["precision"]) == ("ignite", "single", "fp16")
     assert answers["loggers"] == []
 
@@ -77,6 +79,16 @@ def asked(*names: str) -> list[str]:
     answers = CATALOGUE.resolve({})
     others = [q for q in CATALOGUE.questions if len(q.values) > 1 and q.name not in names]
     return [word for question in others for word in flag_words(question, answers[question.name])]
+
+
+def test_the_task_is_the_first_question(tmp_path: Path) -> None:
+    child = terminal("new", "--no-git", *asked("task"), cwd=tmp_path)
+    child.expect_exact("Task")
+    child.send(DOWN + ENTER)
+    child.expect_exact("Project name")
+    child.send(ENTER)
+    make(child)
+    assert stored(tmp_path / "my-project")["task"] == "text-classification"
 
 
 def test_esc_goes_back_and_the_answer_can_be_given_anew(tmp_path: Path) -> None:
@@ -189,7 +201,7 @@ def test_a_package_that_followed_a_new_name_and_cannot_stand_is_asked_for(tmp_pa
     child.expect_exact("Project name")
     child.send("digits" + ENTER)
     child.expect_exact("Make this project?")
-    child.send(DOWN + ENTER)
+    child.send(DOWN * 2 + ENTER)
     child.expect_exact("Project name")
     child.expect_exact("(digits)")
     child.send("2nd" + ENTER)
@@ -209,17 +221,20 @@ def test_no_word_is_broken_on_a_narrow_terminal(tmp_path: Path, columns: int) ->
             child.expect_exact(text)
         assert [line for line in screen(child) if len(line) >= columns] == []
 
+    first, *others = CATALOGUE.questions
+    look(first.help, first.choices[-1].label.split()[-1])
+    child.send(ENTER)
     look("Project name", "(my-project)")
     child.send("torch" + ENTER)
     look("torch-net.")
     child.send(CTRL_U + "digits" + ENTER)
     later = cast("list[str]", CATALOGUE.settings["asked_in_review"])
-    for question in CATALOGUE.questions[1:]:
+    for question in others:
         if len(question.values) > 1 and question.name not in later:
             look(question.help[:20], question.choices[-1].label.split()[-1])
             child.send((DOWN * 2 if question.name == "serving" else "") + ENTER)
     look("Make this project?", "Continuous integration ")
-    child.send(DOWN * 3 + ENTER)
+    child.send(DOWN * 4 + ENTER)
     look("Description", "model.)")
 
 
@@ -242,17 +257,17 @@ def test_the_review_shows_all_and_changes_what_is_chosen(tmp_path: Path) -> None
     child.expect_exact("Make this project?")
     for row in ("Project name  ", "Package name  ", "Description  ", "Framework  ", "Precision  "):
         child.expect_exact(row)
-    child.send(DOWN + ENTER)  # the project: its package follows
+    child.send(DOWN * 2 + ENTER)  # the project: its package follows
     child.expect_exact("Project name")
     child.expect_exact("(digits)")
     child.send("letters" + ENTER)
     child.expect_exact("Make this project?")
-    child.send(DOWN * 3 + ENTER)
+    child.send(DOWN * 4 + ENTER)
     child.expect_exact("Description")
     child.expect_exact("(Trains and evaluates a model.)")
     child.send("Reads letters." + ENTER)
     child.expect_exact("Make this project?")
-    child.send(DOWN * 2 + ENTER)
+    child.send(DOWN * 3 + ENTER)
     child.expect_exact("Package name")
     child.expect_exact("(letters)")
     child.send(ENTER)

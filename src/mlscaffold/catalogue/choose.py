@@ -1,4 +1,4 @@
-"""Recommend Lightning, Ignite, or one of each, from what a project is like.
+"""Recommend a task, and Lightning, Ignite, or one of each, from what a project is like.
 
 Only what a project of `mlscaffold new` has weighs: one model, one optimizer, and the same abilities in both.
 """
@@ -116,6 +116,7 @@ WEIGHTS: dict[tuple[str, str], list[Row]] = {
 
 @dataclass(frozen=True)
 class Advice:
+    task: str
     take: str  # a framework, or "both"
     scores: dict[str, int]
     reasons: dict[str, list[str]]  # for each framework, and for "both"
@@ -148,7 +149,7 @@ def choose(catalogue: Catalogue, flags: Answers, *, as_json: bool, weights: bool
     if as_json:
         print(json.dumps({"answers": answers, **vars(found)}, indent=2))
     else:
-        _print(found)
+        _print(found, catalogue["task"])
 
 
 def advise(catalogue: Catalogue, answers: Answers) -> Advice:
@@ -165,7 +166,7 @@ def advise(catalogue: Catalogue, answers: Answers) -> Advice:
         _command(catalogue, {"framework": name, "because": " ".join(reasons[name]), **brings})
         for name in (FRAMEWORKS if take == "both" else (take,))
     ]
-    return Advice(take, scores, reasons, commands)
+    return Advice(str(brings.get("task", catalogue["task"].default)), take, scores, reasons, commands)
 
 
 def as_markdown() -> str:
@@ -191,7 +192,7 @@ def _command(catalogue: Catalogue, wanted: Mapping[str, Answer]) -> str:
     return shlex.join(["mlscaffold", "new", *words])
 
 
-def _print(advice: Advice) -> None:
+def _print(advice: Advice, tasks: Question) -> None:
     lightning, ignite = advice.scores.values()
     scores = f"{TITLES['lightning']} {lightning}, {TITLES['ignite']} {ignite}"
     verdict = f"Take {TITLES[advice.take]} ({scores})."
@@ -203,6 +204,8 @@ def _print(advice: Advice) -> None:
         )
         verdict = f"{speaks}. The default is {TITLES[advice.take]}."
     print(fold(verdict))
+    [task] = [choice.label for choice in tasks.choices if choice.value == advice.task]
+    print(f"The task is {task[0].lower()}{task[1:]}.")
     for name in sorted(advice.reasons, key=lambda name: name != advice.take):
         if advice.reasons[name]:
             print(
