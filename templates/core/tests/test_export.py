@@ -1,10 +1,12 @@
 import json
+import re
 import shutil
 
 import numpy as np
 import onnxruntime
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from my_project import export as command
 from my_project.errors import UserError
@@ -12,6 +14,7 @@ from my_project.serving import FILES, exported
 from my_project.serving.exported import load_exported, load_model
 from my_project.task import inputs
 from my_project.task.data import open_data
+from my_project.trained import runner
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +45,23 @@ def test_model_json_tells_what_the_files_are(run):
     for described, tensors in ((told["inputs"], session.get_inputs()), (told["outputs"], session.get_outputs())):
         assert [(one["name"], one["shape"]) for one in described] == [(one.name, one.shape) for one in tensors]
     assert all(entry["max_abs_error"] <= inputs.TOLERANCE for entry in told["files"].values())
+
+
+def test_the_folder_for_hubs_has_the_weights_of_the_run_and_loads_as_its_card_says(run, monkeypatch):
+    hub, weights = run / "export/hub", torch.load(run / "best.pt", weights_only=True)
+    found, card = load_file(hub / "model.safetensors"), (hub / "README.md").read_text()
+    assert found.keys() == weights.keys()
+    assert all(torch.equal(found[name], weight) for name, weight in weights.items())
+    best, origin = (json.loads((run / name).read_text()) for name in ("best.json", "run.json"))
+    for told in (origin["data"], origin["versions"]["torch"], *best["scores"]):
+        assert told in card
+    monkeypatch.chdir(hub)
+    names = {}
+    exec(re.search(r"```python\n(.*?)```", card, re.DOTALL)[1], names)  # a reader's own program
+    plain = load_model(run, "plain")
+    arrays = inputs.example(plain.about, 3)
+    again = runner(inputs.Exported(names["net"]).eval())(arrays)
+    assert all(np.array_equal(value, again[name]) for name, value in plain.run(arrays).items())
 
 
 def test_an_export_that_is_not_exact_fails_and_leaves_the_one_before(run, trained, monkeypatch):
@@ -106,7 +126,8 @@ def test_the_command_takes_formats_and_says_which_is_legacy(trained, command_lin
     command_line("--run", trained.out_dir, "--format", "torchscript,onnx", "--format", "onnx")
     command.main()
     said = capsys.readouterr().out
-    assert [line.split(": ")[1].split(",")[0] for line in said.splitlines()] == ["torchscript", "onnx"]
+    assert [line.split(": ")[1].split(",")[0] for line in said.splitlines()[:-1]] == ["torchscript", "onnx"]
+    assert said.endswith(f"hf upload NAME {trained.out_dir / 'export/hub'}\n")
     assert "legacy" in caplog.text
     exported.export(trained.out_dir, trained, list(FILES))
 

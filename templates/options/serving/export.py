@@ -32,6 +32,7 @@ def main() -> None:
 
         for name, entry in export(args.run, cfg, formats)["files"].items():
             print(f"{args.run / 'export' / entry['file']}: {name}, exact to {entry['max_abs_error']:.1g}")
+        print(f"{args.run / 'export/hub'}: weights and a card; read it, then hf upload NAME {args.run / 'export/hub'}")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import shutil
 from collections.abc import Iterator
 from importlib.metadata import version
@@ -20,7 +21,7 @@ from ..task import inputs
 from ..task.data import open_data
 from ..task.inputs import Arrays
 from ..trained import Run, Trained, read_assets, runner
-from . import FILES
+from . import FILES, hub
 
 FORMAT = 1  # of model.json
 BATCHES = (1, 2, 7, *[35] * 14)  # sizes of the batches that a file is checked with, of the test split and made up
@@ -81,6 +82,12 @@ def load_file(path: Path, num_threads: int = 1) -> Run:
     return lambda arrays: dict(zip(inputs.OUTPUTS, session.run(inputs.OUTPUTS, arrays), strict=True))
 
 
+def measure(sample: Arrays) -> int:
+    """The length of a sample: the product of its axes that vary, as `inputs.DYNAMIC` says; 1 where none does."""
+    axes = [(name, axis, word) for name in inputs.INPUTS for axis, word in inputs.DYNAMIC[name].items() if axis]
+    return math.prod({word: sample[name].shape[axis - 1] for name, axis, word in axes}.values())
+
+
 def describe(arrays: Arrays, names: tuple[str, ...]) -> list[dict[str, Any]]:
     """Name, shape and dtype of each array; an axis whose length varies has a name instead of a length."""
     shapes = {name: [inputs.DYNAMIC[name].get(axis, n) for axis, n in enumerate(arrays[name].shape)] for name in names}
@@ -88,7 +95,7 @@ def describe(arrays: Arrays, names: tuple[str, ...]) -> list[dict[str, Any]]:
 
 
 def export(run: Path, cfg: Config, formats: list[str]) -> dict[str, Any]:
-    """Write the formats and `model.json`; return its content. Raises `UserError` if one is not exact.
+    """Write the formats, `model.json`, whose content is returned, and `hub/`; raises `UserError` if one is not exact.
 
     Formats that were exported before are written again, so that all files are of the same weights.
     """
@@ -111,6 +118,7 @@ def export(run: Path, cfg: Config, formats: list[str]) -> dict[str, Any]:
     content["sample"] = {name: answers[name].tolist() for name in inputs.OUTPUTS}  # of `example(about, 2)`
     content["made_with"] = {name: version(name) for name in ("torch", "onnx", "onnxscript", "onnxruntime")}
     save_json(new / "model.json", content)
+    hub.write(new / "hub", run, cfg, trained)
     shutil.rmtree(old, ignore_errors=True)
     new.rename(old)
     return content
