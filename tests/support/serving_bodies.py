@@ -1,8 +1,9 @@
 """Send bodies that are no requests, or hardly, to the app of a project in this process. A script, no test:
 
-    python tests/support/serving_bodies.py PACKAGE RUN NUMBER
+    python tests/support/serving_bodies.py PACKAGE RUN NUMBER [GOOD]
 
-It prints how often each status came, as JSON. Any exception ends it.
+GOOD is a body that is none of them; without it, one of images. It prints how often each status came, as JSON.
+Any exception ends it.
 """
 
 import asyncio
@@ -94,13 +95,13 @@ async def send_all(app: Any, good: bytes, number: int) -> Counter[int]:
 
 
 def main() -> None:
-    package, run, number = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
+    package, run, number, *given = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), *sys.argv[4:]
     service, settings = (
         importlib.import_module(f"{package}.serving.{name}") for name in ("service", "settings")
     )
     app = service.build_app(run, settings.Settings(max_body_mb=0.01))
-    good = json.dumps({"inputs": [[[[0, 128, 255, 3] * 2] * 8]] * 2}).encode()
-    print(json.dumps(asyncio.run(send_all(app, good, number))))
+    good = given[0] if given else json.dumps({"inputs": [[[[0, 128, 255, 3] * 2] * 8]] * 2})
+    print(json.dumps(asyncio.run(send_all(app, good.encode(), number))))
 
 
 if __name__ == "__main__":

@@ -1,14 +1,13 @@
 """Batches without waiting for them: an idle model takes a request at once, a busy one all that came since."""
 
 import asyncio
-import math
 import time
 from collections import defaultdict
 from typing import NamedTuple
 
 from ..task import inputs
 from ..task.inputs import Arrays
-from .exported import Model
+from .exported import Model, measure
 
 FAST_S = 0.005  # so long a call of the model may hold up the event loop, and with it the health endpoints
 INSTANT_S = 0.0001  # so short a call is over before others could have joined it
@@ -21,12 +20,6 @@ class Job(NamedTuple):
     samples: list[Arrays]
     length: int  # of the longest
     answer: asyncio.Future[Arrays]
-
-
-def measure(sample: Arrays) -> int:
-    """The length of a sample: the product of its axes that vary, as `inputs.DYNAMIC` says; 1 where none does."""
-    axes = [(name, axis, word) for name in inputs.INPUTS for axis, word in inputs.DYNAMIC[name].items() if axis]
-    return math.prod({word: sample[name].shape[axis - 1] for name, axis, word in axes}.values())
 
 
 class Batcher:

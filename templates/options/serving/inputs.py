@@ -1,6 +1,7 @@
 """Requests and answers over HTTP; the task says what an input is and how it is decoded."""
 
 import asyncio
+from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -14,7 +15,7 @@ from starlette.requests import ClientDisconnect
 
 from ..task import requests
 from ..task.inputs import INPUTS, Arrays, example
-from .exported import Model, describe
+from .exported import Model, describe, measure
 from .settings import Settings
 
 CLOSE = {"connection": "close"}  # the rest of a body is not read
@@ -23,6 +24,25 @@ POLICY = {"content-security-policy": "default-src 'self' 'unsafe-inline'; frame-
 POOL = ThreadPoolExecutor(2, "inputs")  # decodes files and texts outside the event loop
 
 Answer = Callable[[Model, list[Arrays]], Awaitable[Any]]
+
+
+def split_by_length(answer: Answer) -> Answer:
+    """Answer samples of like length together, and others apart: a batch is filled up to its longest sample."""
+
+    async def answer_parts(model: Model, samples: list[Arrays]) -> list[Any]:
+        parts = defaultdict[int, list[int]](list)  # the places of samples, by log2 of their length
+        for place, sample in enumerate(samples):
+            parts[measure(sample).bit_length()].append(place)
+        if len(parts) == 1:
+            return list(await answer(model, samples))
+        found = await asyncio.gather(*(answer(model, [samples[i] for i in part]) for part in parts.values()))
+        answers: list[Any] = [None] * len(samples)
+        for part, some in zip(parts.values(), found, strict=True):
+            for place, one in zip(part, some, strict=True):
+                answers[place] = one
+        return answers
+
+    return answer_parts
 
 
 def build_request(about: dict[str, Any], most: int) -> type[BaseModel]:
@@ -107,6 +127,7 @@ class Reader:
 
 def mount(app: FastAPI, reader: Reader, answer: Answer, state: Callable[[], str]) -> None:
     """Add all addresses. `answer` predicts; `state` is "ready", or another word if it is not."""
+    answer = split_by_length(answer)
     if extend := getattr(requests, "extend", None):  # of a task whose answers take several calls of the model
         answer = extend(app, reader, answer)
     schema = reader.type.model_json_schema()

@@ -6,6 +6,7 @@ another, and a text can be sent while it grows.
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from functools import lru_cache
@@ -17,6 +18,8 @@ from fastapi.responses import StreamingResponse
 from .generation import Continuation, Prompt
 from .tokens import FILE, Vocabulary
 
+DEADLINES = 3  # that a whole text may take; so long, too, a service that ends waits for its last answers
+
 Answer = Callable[[Any, list[Any]], Awaitable[Any]]  # from a model and samples to what `inputs.predictions` gives
 
 load = lru_cache(2)(Vocabulary)  # of the model that answers, and of the one before
@@ -24,13 +27,14 @@ load = lru_cache(2)(Vocabulary)  # of the model that answers, and of the one bef
 
 def extend(app: FastAPI, reader: Any, step: Answer) -> Answer:
     """Add /stream; return what answers prompts. `step` answers samples by one call of the model."""
+    seconds = DEADLINES * reader.settings.deadline_s
 
     async def answer(model: Any, prompts: list[Prompt]) -> list[dict[str, Any]]:
         return [*await asyncio.gather(*(complete(model, prompt) for prompt in prompts))]
 
     async def complete(model: Any, prompt: Prompt) -> dict[str, Any]:
         continuation = begin(model, prompt)
-        async for _ in grow(model, continuation, step):
+        async for _ in grow(model, continuation, step, seconds):
             pass
         return continuation.result()
 
@@ -47,7 +51,7 @@ def extend(app: FastAPI, reader: Any, step: Answer) -> Answer:
         async def lines() -> AsyncIterator[str]:
             try:
                 async with kept:
-                    async for text in grow(model, continuation, step):
+                    async for text in grow(model, continuation, step, seconds):
                         yield json.dumps({"text": text}) + "\n"
             except (TimeoutError, HTTPException):  # its status is sent already
                 yield json.dumps({"error": "it took too long"}) + "\n"
@@ -67,9 +71,15 @@ def begin(model: Any, prompt: Prompt) -> Continuation:
     return Continuation(load(model.assets[FILE]), prompt, model.about["window"])
 
 
-async def grow(model: Any, continuation: Continuation, step: Answer) -> AsyncIterator[str]:
-    """Continue to the end; give the text of each token that completes some."""
+async def grow(model: Any, continuation: Continuation, step: Answer, seconds: float) -> AsyncIterator[str]:
+    """Continue to the end; give the text of each token that completes some. Raises `TimeoutError` after `seconds`.
+
+    Each call of the model has a deadline of its own.
+    """
+    end = time.monotonic() + seconds
     while not continuation.done:
+        if time.monotonic() > end:
+            raise TimeoutError
         [best] = await step(model, [{"tokens": continuation.seen}])
         if text := continuation.take(best["next"]):
             yield text

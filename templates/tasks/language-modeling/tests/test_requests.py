@@ -52,16 +52,21 @@ def test_a_file_is_no_prompt():
 
 
 @pytest.fixture
-def client():
+def settings():
+    return Settings()
+
+
+@pytest.fixture
+def client(settings):
     """Of a service whose model counts: after each byte comes the next one."""
     app, model, vocabulary = FastAPI(), Model(dict, ABOUT, "1", {tokens.FILE: TOKENIZER}), tokens.Vocabulary(TOKENIZER)
     after = {vocabulary.pieces.index(bytes([byte])): vocabulary.pieces.index(bytes([byte + 1])) for byte in range(255)}
 
     async def answer(model, samples):
-        await asyncio.sleep(0)
+        await asyncio.sleep(0.001)
         return [{"next": [(after[int(sample["tokens"][-1])], 0.0)]} for sample in samples]
 
-    mount(app, Reader(lambda: model, Settings()), answer, lambda: "ready")
+    mount(app, Reader(lambda: model, settings), answer, lambda: "ready")
     with TestClient(app) as client:
         yield client
 
@@ -84,3 +89,11 @@ def test_a_text_is_sent_as_it_grows(client):
 @pytest.mark.parametrize("inputs", [["a", "b"], [], [{"prompt": "a", "max_tokens": 513}]])
 def test_a_stream_of_none_of_several_or_of_too_much_is_refused(client, inputs):
     assert client.post("/stream", json={"inputs": inputs}).status_code == 422
+
+
+@pytest.mark.parametrize("settings", [Settings(deadline_s=0.004)])
+def test_a_text_that_takes_too_long_ends_though_each_of_its_tokens_comes_in_time(client):
+    asked = {"inputs": [{"prompt": "a", "max_tokens": 100}]}
+    parts = client.post("/stream", json=asked).text.splitlines()
+    assert json.loads(parts[-1]) == {"error": "it took too long"}
+    assert client.post("/predict", json=asked).status_code == 504
