@@ -44,8 +44,18 @@ EPOCH_ENDS = [14, 28, 42, 56]  # the last step of each is on one batch or two, o
 COMMON = ["--epochs", "4", "--log_every", "3", "--num_threads", "1", "--optim.accumulate", "3"]
 COMMON += ["--model.width", "4", "--model.dropout", "0.2", "--ema_decay", "0.9"]
 # Of each task: samples of a batch of all processes, of which an epoch has 40 or 41.
-TAKEN = {"image-classification": 32, "tabular": 10}
-IMAGES, TABLES = TAKEN
+TAKEN = {"image-classification": 32, "tabular": 10, "text-classification": 132, "language-modeling": 8}
+IMAGES, TABLES, TEXTS, LANGUAGE = TAKEN
+WORDS = "made.txt"  # whose blocks are in all three splits
+OWN = {
+    TEXTS: ["--model.buckets", "512"],
+    LANGUAGE: [
+        *("--data.path", WORDS, "--data.vocabulary", "300", "--data.window", "16", "--data.epoch", "0.17"),
+        *("--model.depth", "1"),
+    ],
+}
+# After which runs end in `make test`; 28 ends an epoch.
+STEPS_OF = {IMAGES: [1, 8, 14, 27, 20, 56], TABLES: [5, 28, 41], TEXTS: [27], LANGUAGE: [41]}
 VARIANTS = [
     ["--optim.schedule", "onecycle", "--validate_every", "5"],
     ["--optim.schedule", "cosine", "--precision", "fp16", "--save_every", "4"],
@@ -79,7 +89,8 @@ class Forked:
         `harm` names the process, the `rank`, that gets a `signal`, and when: see `harmed_run`; or `after_s`.
         With `pause_s`, a save that failed is tried again after that time only.
         """
-        arguments = [*COMMON, "--data.batch_size", str(TAKEN[self.task] // self.ranks), *settings]
+        arguments = [*COMMON, *OWN.get(self.task, []), *settings]
+        arguments += ["--data.batch_size", str(TAKEN[self.task] // self.ranks)]
         arguments += ["--out_dir", f"runs/{run}", "--resume", "auto"]
         with tempfile.TemporaryDirectory() as notes:
             return self._train(arguments, harm, Path(notes, "came"))
@@ -159,10 +170,19 @@ def forked(tmp_path_factory: pytest.TempPathFactory) -> GetForked:
 
     @once
     def make(task: str, framework: str, strategy: str) -> Forked:
-        folder = write(rendered(answers(task, framework, strategy)), tmp_path_factory.mktemp(task))
+        folder = write_project(task, framework, strategy, tmp_path_factory.mktemp(task))
         return Forked(folder, 1 if strategy == "single" else 2, task)
 
     return make
+
+
+def write_project(task: str, framework: str, strategy: str, folder: Path) -> Path:
+    """Write a project, and the texts that a language model learns here."""
+    if task == LANGUAGE:
+        chance = random.Random(0)
+        words = ["".join(chance.choices("abcdefghijklmnop", k=chance.randint(2, 8))) for _ in range(100)]
+        (folder / WORDS).write_text(" ".join(chance.choices(words, k=9000)))
+    return write(rendered(answers(task, framework, strategy)), folder)
 
 
 def answers(task: str, framework: str, strategy: str) -> Answers:
@@ -201,14 +221,20 @@ def alone_in_images(case: Case) -> bool:
     return alone(case) and case.task == IMAGES
 
 
-def alone_in_tables_once(case: Case) -> bool:
-    """Images with each framework, tables with one of them."""
-    return alone(case) and (case.task == IMAGES or case.framework == FRAMEWORKS[-1])
+def alone_once(case: Case) -> bool:
+    """Images with each framework, other tasks with one of them."""
+    return alone(case) and (case.task == IMAGES or case.framework == FRAMEWORKS[case.task != LANGUAGE])
 
 
 def crossed(case: Case) -> bool:
-    """Each framework with each strategy, in one of the two tasks."""
-    return ((case.task == TABLES) + (case.framework == FRAMEWORKS[0]) + (case.strategy == "fsdp")) % 2 == 1
+    """Each framework with each strategy, in one of two tasks, and in one of the two on texts."""
+    second = case.task in (TABLES, LANGUAGE)
+    return (second + (case.framework == FRAMEWORKS[0]) + (case.strategy == "fsdp")) % 2 == 1
+
+
+def variant_of(task: str, number: int) -> int:
+    """The settings of a run; tasks that meet few in `make test` begin with other ones."""
+    return (number + {TEXTS: 2, LANGUAGE: 3}.get(task, 0)) % len(VARIANTS)
 
 
 @once
@@ -230,10 +256,9 @@ def test_a_run_that_ends_after_any_step_goes_on_to_the_same_end(
     forked: GetForked, task: str, framework: str, strategy: str, say: Say
 ) -> None:
     project = forked(task, framework, strategy)
-    few = [1, 8, 14, 27, 20, 56] if task == IMAGES else [5, 28, 41]  # the second follows a validation
-    steps = list(range(1, STEPS + 1)) if SOAK else few
+    steps = list(range(1, STEPS + 1)) if SOAK else STEPS_OF[task]
     for number, step in enumerate(steps):
-        variant, run = number % len(VARIANTS), f"step-{step}"
+        variant, run = variant_of(task, number), f"step-{step}"
         harm: Harm = {"where": "step", "at": step, "signal": "SIGUSR1", "rank": number % project.ranks}
         assert project.train(run, VARIANTS[variant], **harm).codes == [75] * project.ranks, project.said()
         assert project.checkpoints(run)[-1] in range(step, step + project.ranks)
@@ -252,7 +277,7 @@ def test_two_processes_end_together_when_one_gets_a_signal_and_go_on_to_the_same
     ends = list(islice(zip(cycle(steps), cycle([*EXIT_CODES.items(), ("SIGUSR1", 75)])), times(1, 30)))
     slowest = 0.0
     for number, (step, (name, code)) in enumerate(ends):
-        variant, run = number % len(VARIANTS), f"one-{number}"
+        variant, run = variant_of(task, number), f"one-{number}"
         harm: Harm = {"where": "step", "at": step, "signal": name, "rank": number % 2}
         ended = project.train(run, VARIANTS[variant], **harm)
         assert ended.codes == [code] * 2, (harm, project.said())
@@ -306,7 +331,7 @@ def test_a_run_that_was_stopped_early_is_over_whatever_came_before_its_end(
     assert project.checkpoints("early") == [56, 70]
 
 
-@by_case(5, among=alone_in_tables_once)
+@by_case(5, among=lambda case: alone_once(case) and case.task not in OWN)
 @pytest.mark.timeout(6000)
 def test_a_signal_in_a_step_a_validation_or_a_save_ends_in_its_code_with_the_state_saved(
     forked: GetForked, task: str, framework: str, strategy: str, say: Say
@@ -327,13 +352,14 @@ def test_a_signal_in_a_step_a_validation_or_a_save_ends_in_its_code_with_the_sta
     say(f"R3 {case}: {number} signals, {number} saves and right exit codes; all went on to the same end")
 
 
-@by_case(4, 5, among=alone_in_tables_once)
+@by_case(4, 5, among=alone_once)
 @pytest.mark.timeout(6000)
 def test_a_run_that_is_killed_anywhere_ends_as_one_that_was_not(
     forked: GetForked, task: str, framework: str, strategy: str, say: Say
 ) -> None:
     """In several processes one of them is killed; the others find out and end, too."""
-    project, chance, number = forked(task, framework, strategy), random.Random(2), times(4, 100)
+    project, chance = forked(task, framework, strategy), random.Random(2)
+    number = times(1 if task in OWN else 4, 100)
     begin = time.monotonic()
     project.go_on("timed", VARIANTS[0])
     seconds = time.monotonic() - begin
@@ -341,7 +367,7 @@ def test_a_run_that_is_killed_anywhere_ends_as_one_that_was_not(
     for i in count():
         if sum(killed.values()) == number:
             break
-        if i % 2:
+        if i % 2 == 0:
             harm: Harm = {"where": "save", "at": chance.randint(1, 25), "rank": 0}
         else:
             harm = {"after_s": chance.uniform(0, 0.9 * seconds), "rank": i // 2 % project.ranks}
@@ -349,7 +375,7 @@ def test_a_run_that_is_killed_anywhere_ends_as_one_that_was_not(
         codes = project.train(f"killed-{i}", VARIANTS[variant], signal="SIGKILL", **harm).codes
         assert None not in codes, project.said()
         assert codes[int(harm["rank"])] in (-9, 0), project.said()
-        killed["save" if i % 2 else "anywhere"] += -9 in codes
+        killed["anywhere" if i % 2 else "save"] += -9 in codes
         project.go_on(f"killed-{i}", VARIANTS[variant])
         check_end(project, f"killed-{i}", variant, harm)
         assert i < 2 * number, "most runs ended before they were to be killed"
@@ -390,7 +416,7 @@ def test_a_full_disk_loses_nothing_that_was_saved(
     task: str, framework: str, strategy: str, tmp_path: Path, say: Say
 ) -> None:
     """A run goes on from step 27 on a disk without room for another checkpoint; then there is room again."""
-    folder = write(rendered(answers(task, framework, strategy)), tmp_path)
+    folder = write_project(task, framework, strategy, tmp_path)
     (folder / "runs").mkdir()
     script = f"mount -t tmpfs -o size=8m tmpfs {folder}/runs && echo there && exec sleep 6000"
     command = ("unshare", "--map-root-user", "--mount", "bash", "-c", script)
