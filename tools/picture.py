@@ -32,6 +32,7 @@ COMMANDS: list[tuple[str, list[tuple[str, str]]]] = [
     (
         f"mlscaffold new --ddp {REST}",
         [
+            ("Task", ENTER),
             ("Project name", "digits" + ENTER),
             ("Framework", DOWN + ENTER),
             ("Precision", ENTER),
