@@ -1,6 +1,8 @@
 """Time the steps of a project's loop and of simpler ones in turn. Run by `benchmarks.loops` in a project:
 
-python benchmarks/_loops.py PACKAGE EPOCHS
+python benchmarks/_loops.py PACKAGE EPOCHS SETTINGS
+
+SETTINGS is JSON, for the model and for the run, such as {"model": {"width": 8}, "ema_decay": 0.99}.
 """
 
 import importlib
@@ -20,7 +22,7 @@ import torch
 from torch.nn.utils import clip_grad_norm_
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-PACKAGE, EPOCHS = sys.argv[1], int(sys.argv[2])
+PACKAGE, EPOCHS, SETTINGS = sys.argv[1], int(sys.argv[2]), json.loads(sys.argv[3])
 config, data, model, objective, optim, loading, engine, progress, settings, train = (
     importlib.import_module(f"{PACKAGE}.{name}")
     for name in (
@@ -41,8 +43,8 @@ CFG = config.Config(
     patience=0,
     num_threads=1,
     precision="fp32",
-    ema_decay=0.99,
-    model=settings.ModelConfig(width=8),
+    model=settings.ModelConfig(**SETTINGS.pop("model", {})),
+    **SETTINGS,
 )
 
 

@@ -12,6 +12,7 @@ from tests.support.projects import FRAMEWORKS, Project, rendered, write
 
 EPOCHS = 120  # of each loop
 REPEATS = 7  # of each beginning
+SETTINGS = {"model": {"width": 8}, "ema_decay": 0.99}
 SCRIPT = Path(__file__).with_name("_loops.py")
 IMPORTS = {"lightning": "pytorch_lightning", "ignite": "ignite.engine"}
 FIRST_STEP = """
@@ -25,7 +26,7 @@ main()
 
 def steps(framework: str, project: Project) -> list[str]:
     """Rows of the table of loops."""
-    found = json.loads(project.run(SCRIPT, "my_project", str(EPOCHS)).splitlines()[-1])
+    found = json.loads(project.run(SCRIPT, "my_project", str(EPOCHS), json.dumps(SETTINGS)).splitlines()[-1])
     everything = found.pop("everything")
     rows = []
     for name, other in found.items():
