@@ -28,6 +28,14 @@ LOGGING = among(
     framework=FRAMEWORKS, strategy=("single",), loggers=([], ["tensorboard"], ["mlflow"], ["wandb"])
 )
 SERVING = among(framework=FRAMEWORKS, strategy=("single",), serving=("none", "export"))
+TEXTS, LANGUAGE = (
+    among(task=(task,), framework=FRAMEWORKS, strategy=("single",))
+    for task in ("text-classification", "language-modeling")
+)
+
+
+def with_serving(over: Sequence[Answers], serving: str) -> list[Answers]:
+    return [{**answers, "serving": serving} for answers in over]
 
 
 @dataclass(frozen=True)
@@ -273,5 +281,37 @@ MUTATIONS = (
         "dynamic_shapes=None",
         SERVING,
         has(serving="export"),
+    ),
+    Mutation(
+        "what fills a text up is read as if it stood there",
+        "tasks/text-classification/model.py",
+        "torch.where(last > 0, hashes % (self.buckets - 1) + 1, 0)",
+        "hashes % (self.buckets - 1) + 1",
+        with_serving(TEXTS, "fastapi"),
+        everywhere,
+    ),
+    Mutation(
+        "an exported model takes only texts of the length that it was made with",
+        "tasks/text-classification/inputs.py",
+        '{"texts": {0: "batch", 1: "length"}',
+        '{"texts": {0: "batch"}',
+        with_serving(TEXTS, "export"),
+        everywhere,
+    ),
+    Mutation(
+        "where a window of tokens begins follows from no seed",
+        "tasks/language-modeling/data.py",
+        "uniform(seeds, 1)[:, 0]",
+        "torch.from_numpy(np.random.random(len(seeds)))",
+        LANGUAGE,
+        everywhere,
+    ),
+    Mutation(
+        "an exported language model takes only the number of tokens that it was made with",
+        "tasks/language-modeling/inputs.py",
+        '"tokens": {0: "batch", 1: "length"}',
+        '"tokens": {0: "batch"}',
+        with_serving(LANGUAGE, "export"),
+        everywhere,
     ),
 )

@@ -152,9 +152,8 @@ def test_a_hub_finds_weights_settings_and_a_card_that_it_can_read(project: GetPr
     assert assets == ({"tokenizer.json"} if task == LANGUAGE else set())
     card = ModelCard.load(hub / "README.md")
     best = json.loads((run / "best.json").read_text())
-    assert task in card.data.tags or task == LANGUAGE
     assert card.data.pipeline_tag == {TEXTS: "text-classification", LANGUAGE: "text-generation"}[task]
-    assert card.data.metrics == sorted(best["scores"])
+    assert card.data.metrics == [*best["scores"]]
     assert json.loads((run / "run.json").read_text())["data"] in card.text
 
 
