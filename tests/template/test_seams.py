@@ -8,7 +8,8 @@ from tests.support.projects import CATALOGUE, Files, rendered
 LISTS = {".copier-answers.yml", "AGENTS.md", "README.md", "docs/template.md", "pyproject.toml"}
 PACKAGE = "src/my_project"
 
-EXPORT = "export serving/__init__ serving/exported runs/terminal tests/test_export.py"
+EXPORT = "export serving/__init__ serving/exported serving/hub runs/terminal tests/test_export.py"
+EXPORT += f" {PACKAGE}/task/card.md"
 SERVICE = f"{EXPORT} serve task/requests uploads {PACKAGE}/serving/page.html tests/samples.py " + " ".join(
     f"serving/{name}" for name in ("inputs", "limits", "service", "settings")
 )
