@@ -31,6 +31,22 @@ MISTAKES = {
         *(OBJECTIVE, "return total,", "return total.expand(2),", ""),
         "Objective.loss: return two scalar tensors",
     ),
+    "a loss without a gradient": (
+        *(OBJECTIVE, "return total,", "return total.detach(),", ""),
+        "Objective.loss: return a sum that has a gradient.",
+    ),
+    "a measure that is no dict": (
+        *(OBJECTIVE, 'return {"loss": cross', 'return logits.sum(), {"loss": cross', ""),
+        "Objective.measure: return a dict of tensors, by name: sums over the batch.",
+    ),
+    "a sum that is no tensor": (
+        *(OBJECTIVE, '"confusion": counts.double()}', '"confusion": counts.tolist()}', ""),
+        "Objective.measure: return a dict of tensors, by name: sums over the batch.",
+    ),
+    "a direction that is none": (
+        *(OBJECTIVE, '"accuracy": "max"', '"accuracy": "maximize"', ""),
+        "Objective.directions: give min or max for each score. Got {'accuracy': 'maximize',",
+    ),
     "a monitor that is no score": (
         *(OBJECTIVE, "", "", "--objective.monitor precision"),
         "objective.monitor=precision: Objective.directions has accuracy, f1, loss. Give one of these.",
@@ -71,6 +87,10 @@ MISTAKES = {
     "about with a number that is none": (
         *(DATA, ABOUT, '"shape": [1, 8, 8], "more": float("nan")}', ""),
         "open_data: `about` has to be plain JSON (",
+    ),
+    "about with a tuple": (
+        *(DATA, ABOUT, '"shape": (1, 8, 8)}', ""),
+        "open_data: `about` has to be plain JSON: lists in place of tuples, and texts as keys.",
     ),
     "about that is too large": (
         *(DATA, ABOUT, '"shape": [1, 8, 8], "more": 65536 * "x"}', ""),

@@ -36,6 +36,7 @@ class TrainingModule(nn.Module):
         total, count = checks.check_loss(self.objective.loss(self.net, batch))
         return total + self.tally.squeeze() * count, count
 
+
     #: endif
     #: if optimizers == "several"
     def forward(self, batch: Batch, *phase: str, generator: torch.Generator | None = None) -> Any:
@@ -45,13 +46,8 @@ class TrainingModule(nn.Module):
         total, count = checks.check_loss(self.objective.loss(self.net, batch, *phase))
         return total + self.tally.squeeze() * count, count
 
-    #: endif
-    @property
-    def device(self) -> torch.device:
-        """Where it computes."""
-        return self.tally.device
 
-
+#: endif
 def load_data(cfg: Config) -> Data:
     """The task's data; raises `UserError` where it is not what `interface` says."""
     checks.check_interface()

@@ -75,7 +75,7 @@ class State:
         update.set_rate(run.progress)
         if run.saved:
             self.load(run.saved)
-        check_scores(run.module, run.module.objective, run.data, run.module.device, compiled=run.cfg.compile)
+        check_scores(run.module, run.data, compiled=run.cfg.compile)
 
     @property
     def done(self) -> bool:
