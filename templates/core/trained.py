@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable, Iterator
-from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ from .config import Config
 from .errors import UserError, checked
 from .runs.files import load_best, load_weights, sha256
 from .task import inputs
-from .task.data import open_data
 from .task.inputs import Arrays
 from .task.model import build
 from .task.objective import Objective
@@ -34,16 +32,8 @@ class Trained:
             self.assets = read_assets(run, best["assets"])
             self.net: nn.Module = build(cfg.model, self.about, self.assets, init=False).eval()
         load_weights(self.net, weights, run / "best.pt")
-
-    @cached_property
-    def exported(self) -> nn.Module:
-        """The module that is exported: see `task/inputs.py`."""
-        return inputs.Exported(self.net).eval()
-
-    @cached_property
-    def answer(self) -> Run:
-        """A function from a batch to answers, like an exported model."""
-        return runner(self.exported)
+        self.exported = inputs.Exported(self.net).eval()  # the module that is exported: see `task/inputs.py`
+        self.answer = runner(self.exported)  # a function from a batch to answers, like an exported model
 
 
 def read_assets(run: Path, digests: dict[str, str]) -> dict[str, bytes]:
@@ -69,6 +59,8 @@ def runner(module: nn.Module) -> Run:
 @torch.inference_mode()
 def evaluate(run: Path, cfg: Config) -> dict[str, float]:
     """The scores of a run on the test split, on the GPU if there is one."""
+    from .task.data import open_data  # brings what reads data, which predictions do not need
+
     trained, data = Trained(run, cfg), open_data(cfg.data)
     if json.loads(json.dumps(data.about)) != trained.about:
         raise UserError(f"{run}: it was trained on other data: their description, `about`, differs.")

@@ -18,7 +18,6 @@ from ..config import Config, read_settings
 from ..errors import LOG, UserError, checked
 from ..runs.files import save_json, sha256
 from ..task import inputs
-from ..task.data import open_data
 from ..task.inputs import Arrays
 from ..trained import Run, Trained, read_assets, runner
 from . import FILES, hub
@@ -126,6 +125,8 @@ def export(run: Path, cfg: Config, formats: list[str]) -> dict[str, Any]:
 
 def build_checks(about: dict[str, Any], cfg: Config) -> Iterator[Arrays]:
     """Samples from all over the test split, and made-up ones, in batches of several sizes."""
+    from ..task.data import open_data  # brings what reads data, which a service does not need
+
     source, made, first = open_data(cfg.data).test, inputs.example(about, sum(BATCHES)), 0
     for size in BATCHES:
         expected = {name: array[first : first + size] for name, array in made.items()}
