@@ -14,7 +14,7 @@ import os
 import sys
 from collections.abc import Callable
 
-from .config import Config, parse
+from .config import Config, parse, quick_imports
 from .errors import plain_errors
 
 
@@ -37,7 +37,10 @@ def main() -> None:
     with plain_errors():
         cfg, _ = parse("train")
         print("loading PyTorch ...", file=sys.stderr, flush=True)
-        run(cfg)
+        with quick_imports():
+            from .training.run import train
+
+        train(cfg)
 
 
 #: endif
@@ -47,10 +50,12 @@ def main() -> None:
         cfg, _ = parse("train")
         if os.environ.get("RANK", "0") == "0":
             print("loading PyTorch ...", file=sys.stderr, flush=True)
-        from .distributed.processes import process_group
+        with quick_imports():
+            from .distributed.processes import process_group
+            from .training.run import train
 
         with process_group():
-            run(cfg)
+            train(cfg)
 
 
 #: endif

@@ -6,6 +6,7 @@ reach its `--storage`.
 
 import sys
 
+from .config import quick_imports
 from .errors import plain_errors
 from .search.settings import read_command
 
@@ -14,7 +15,8 @@ def main() -> None:
     with plain_errors():
         cfg, search = read_command()
         print("loading PyTorch and Optuna ...", file=sys.stderr, flush=True)
-        from .search.run import run
+        with quick_imports():
+            from .search.run import run
 
         run(cfg, search)
 

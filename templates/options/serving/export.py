@@ -8,7 +8,7 @@ An exported model maps `INPUTS` to `OUTPUTS` of `task/inputs.py`. Each file is c
 import logging
 import warnings
 
-from .config import parse
+from .config import parse, quick_imports
 from .errors import UserError, plain_errors
 from .serving import FILES
 
@@ -28,7 +28,8 @@ def main() -> None:
         about = f"{', '.join(FILES)}, or several with commas (default: torch-export,onnx)"
         cfg, args = parse("export", of_run=True, **{"--format": {"action": "append", "help": about}})
         formats = read_formats(args.format)
-        from .serving.exported import export  # brings torch, which --help does not wait for
+        with quick_imports():
+            from .serving.exported import export  # brings torch, which --help does not wait for
 
         for name, entry in export(args.run, cfg, formats)["files"].items():
             print(f"{args.run / 'export' / entry['file']}: {name}, exact to {entry['max_abs_error']:.1g}")
