@@ -68,10 +68,9 @@ class Best:
             files.save_weights(self.cfg.folder / "best.pt", weights)
             if [*self.objective.parameters()]:  # which scores may need, and predictions do not
                 files.save_weights(self.cfg.folder / "objective.pt", learned)
-            where = {"step": step, "epoch": self.at.shown_epoch}
-            facts = {"monitor": self.monitor, "score": score, **where, "scores": scores}
+            facts = {"monitor": self.monitor, "score": score, "step": step, "epoch": self.at.shown_epoch}
             plain = {name: value.tolist() for name, value in sums.items()}
-            files.save_json(self.cfg.folder / "best.json", self.about | facts | {"sums": plain})
+            files.save_json(self.cfg.folder / "best.json", self.about | facts | {"scores": scores, "sums": plain})
 
     def state_dict(self) -> dict[str, Any]:
         return {"kept": self.kept, "waited": self.waited, "goal": self.at.goal}

@@ -17,6 +17,7 @@ from ..errors import LOG, UserError, checked
 
 FORMAT = 1  # of checkpoints and of best.json; raise it with a migration when either changes
 PACKAGE = __package__.partition(".")[0]
+NO_SCORE = "No validation gave a score, or the file is damaged."  # where best.json cannot be used
 KEEP = 2  # newest checkpoints of a run: if the last one is damaged, there is another
 PAUSES_S = (1, 4, 16)  # before a save that failed is tried again
 FILES = "step-" + 8 * "[0-9]"  # by name, so that whatever else lies beside them is left alone
@@ -130,11 +131,15 @@ def check_format(content: dict[str, Any], path: Path, run: Path) -> dict[str, An
     raise UserError(f"{path}: a release before 0.8 of the template wrote it. {hint}")
 
 
+def read_best(run: Path) -> dict[str, Any]:
+    """What `best.json` says."""
+    return check_format(json.loads((run / "best.json").read_text()), run / "best.json", run)
+
+
 def load_best(run: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """What `best.json` says, and the weights in `best.pt`; raises `UserError` where there are none."""
     with checked(f"run={run}: best.pt or best.json", "Train first, or name a run with --run."):
-        best = check_format(json.loads((run / "best.json").read_text()), run / "best.json", run)
-        return best, torch.load(run / "best.pt", map_location="cpu", weights_only=True)
+        return read_best(run), torch.load(run / "best.pt", map_location="cpu", weights_only=True)
 
 
 def load_weights(net: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:

@@ -146,19 +146,13 @@ def finish(cfg: Config, progress: Progress, monitor: str) -> str:
     from .report import draw  # brings matplotlib, which the first step does not wait for
 
     folder = cfg.folder
-    with checked(folder / "best.json"):
-        draw(folder, best_of(folder))
+    with checked(folder / "best.json", files.NO_SCORE):
+        draw(folder, files.read_best(folder))
     reached = f"reached epoch {progress.shown_epoch}, step {progress.steps}"
     early = f"stopped early: no better val/{monitor} in {cfg.patience} validations"
     reason = reached if progress.done else early
     files.save_json(folder / "run.json", _read(folder / "run.json") | {"finished": progress.goal, "ended": reason})
     return reason
-
-
-def best_of(folder: Path) -> dict[str, Any]:
-    """What `best.json` says."""
-    with checked(folder / "best.json", "No validation gave a score, or the file is damaged."):
-        return files.check_format(json.loads((folder / "best.json").read_text()), folder / "best.json", folder)
 
 
 def _read(path: Path) -> dict[str, Any]:

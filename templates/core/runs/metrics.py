@@ -9,8 +9,6 @@ from ..errors import checked
 from . import files
 from .progress import Progress
 
-HEADER = ["step", "epoch", "name", "value"]
-
 
 class Sink(Protocol):
     """Takes metrics."""
@@ -45,5 +43,5 @@ class MetricsFile:
 
     def cut(self, step: int) -> None:
         """Keep the rows up to a step; those after it will be written again."""
-        rows = [HEADER, *(row for row in self.read() if int(row[0]) <= step)]
+        rows = [["step", "epoch", "name", "value"], *(row for row in self.read() if int(row[0]) <= step)]
         files.save_text(self.path, "".join(",".join(row) + "\n" for row in rows))

@@ -60,11 +60,6 @@ class Progress:
         return self.done or (self.steps % every == 0 if every else self.samples == 0)
 
     @property
-    def saves(self) -> bool:
-        """Whether a checkpoint follows that step, validation or not."""
-        return bool(self.cfg.save_every) and self.steps % self.cfg.save_every == 0
-
-    @property
     def shown_epoch(self) -> int:
         """The epoch of the last step, counted from 1."""
         return self.epoch + (self.samples > 0)
@@ -73,11 +68,6 @@ class Progress:
     def seen(self) -> int:
         """Samples that the run has trained on, where whole epochs count as such."""
         return self.epoch * self.num_samples + self.samples
-
-    @property
-    def trained(self) -> int:
-        """The same without the samples that epochs skip at their ends."""
-        return self.epoch * self.num_batches * self.taken + self.samples
 
     def advance(self) -> bool:
         """Count a batch; return whether it completed an optimizer step."""

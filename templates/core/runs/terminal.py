@@ -14,7 +14,7 @@ from ..distributed import processes
 #: endif
 from ..errors import checked
 from ..interface import Data
-from .folder import best_of
+from .files import NO_SCORE, read_best
 from .progress import Progress
 
 
@@ -51,20 +51,24 @@ def show_begin(cfg: Config, data: Data, progress: Progress, parameters: int) -> 
 #: endif
 def show_end(cfg: Config, reason: str) -> float:
     """Say why a run ended, how well it did, and what can be done next; return its best score."""
-    with checked(cfg.folder / "best.json"):
-        best = best_of(cfg.folder)
+    with checked(cfg.folder / "best.json", NO_SCORE):
+        best = read_best(cfg.folder)
         score, where = float(best["score"]), f"epoch {best['epoch']}, step {best['step']}"
         tqdm.write(f"{reason}; best val/{best['monitor']} {score:.4f} at {where}: {cfg.folder}")
     run, package = shlex.quote(str(cfg.folder)), __package__.partition(".")[0]
     more = f"--max_steps {2 * cfg.max_steps}" if cfg.max_steps > 0 else f"--epochs {2 * cfg.epochs}"
-    launcher = "python"
     #: if strategy != "single"
-    if processes.world_size() > 1:
-        launcher = f"torchrun --nproc-per-node {os.environ.get('LOCAL_WORLD_SIZE', '1')}"
+    torchrun = f"torchrun --nproc-per-node {os.environ.get('LOCAL_WORLD_SIZE', '1')}"
+    launcher = torchrun if processes.world_size() > 1 else "python"
     #: endif
     tqdm.write(f"next:\n  python -m {package}.evaluate --run {run}")
     #: if serving != "none"
     tqdm.write(f"  python -m {package}.export --run {run}")
     #: endif
+    #: if strategy == "single"
+    tqdm.write(f"  python -m {package}.train --config {run}/config.yaml --resume auto {more}")
+    #: endif
+    #: if strategy != "single"
     tqdm.write(f"  {launcher} -m {package}.train --config {run}/config.yaml --resume auto {more}")
+    #: endif
     return score

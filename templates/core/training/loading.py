@@ -56,20 +56,17 @@ class TrainOrder(Sampler[Any]):
         #: if strategy != "single"
         batches = batches.view(left, world_size(), -1)[:, rank()]
         #: endif
-        shares = batches.tolist()
         #: if optimizers == "one"
-        return (self.with_seeds(own, epoch) for own in shares)
+        return ((own, seeding.sample_seeds(at.cfg.seed, epoch, own)) for own in batches.tolist())
+
 
         #: endif
         #: if optimizers == "several"
-        steps = (shares[first : first + at.cfg.optim.accumulate] for first in range(0, left, at.cfg.optim.accumulate))
-        return ([self.with_seeds(own, epoch) for own in step] for step in steps)
-
-    #: endif
-    def with_seeds(self, indices: list[int], epoch: int) -> Share:
-        return indices, seeding.sample_seeds(self.progress.cfg.seed, epoch, indices)
+        steps = torch.split(batches, at.cfg.optim.accumulate)
+        return ([(own, seeding.sample_seeds(at.cfg.seed, epoch, own)) for own in step.tolist()] for step in steps)
 
 
+#: endif
 def to_device(batch: Batch, device: torch.device) -> Batch:
     return {name: value.to(device, non_blocking=True) for name, value in batch.items()}
 

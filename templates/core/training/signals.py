@@ -39,18 +39,14 @@ class Stop:
     not end: an alarm goes off every `PATIENCE_S`, and the second one within the same wait raises `TimeoutError`.
     """
 
-    #: if strategy == "single"
     def __init__(self) -> None:
-        self.code = 0  # of the signal that came
-        self.handlers: dict[int, Any] = {}  # as they were
-
-    #: endif
-    #: if strategy != "single"
-    def __init__(self) -> None:
+        #: if strategy != "single"
+        self.agreement = processes.Agreement()
+        #: endif
         self.code = 0  # of the signal that came to this process
         self.handlers: dict[int, Any] = {}  # as they were
-        self.agreement = processes.Agreement()
 
+    #: if strategy != "single"
     def agree(self, *, wait: bool = False) -> int:
         """The code of any process, the same in all of them at the same step; each has to ask equally often.
 

@@ -117,7 +117,7 @@ class State:
         #: if strategy != "single"
         code = self.run.stop.agree()
         #: endif
-        if code or failed or at.saves:
+        if code or failed or (cfg.save_every and at.steps % cfg.save_every == 0):
             self.save()
         end(self.run.cfg, code, failed)
         return False

@@ -1,13 +1,13 @@
 """A process group whose other members are made up, for `check_world`."""
 
-import os
 from typing import Any
 from unittest.mock import patch
 
 import torch.distributed as dist
-from ignite import distributed as idist
 from torch.distributed.algorithms.ddp_comm_hooks.debugging_hooks import noop_hook
 from torch.nn.modules.module import register_module_forward_pre_hook
+
+from . import parallel
 
 
 def pretend_group(rank: int, size: int) -> None:
@@ -16,10 +16,8 @@ def pretend_group(rank: int, size: int) -> None:
     if rank:
         return
     new_group = dist.new_group
-    # Ignite asks for gloo, which would wait, and takes Slurm's word for torchrun's.
-    with patch.object(dist, "new_group", lambda **_: new_group()), patch.dict(os.environ):
-        os.environ.pop("SLURM_JOB_ID", None)
-        idist.sync()
+    with patch.object(dist, "new_group", lambda **_: new_group()):  # Ignite asks for gloo, which would wait
+        parallel.join()
 
     def keep_gradients(module: Any, inputs: Any) -> None:
         if hasattr(module, "register_comm_hook"):  # it adds up gradients itself

@@ -36,7 +36,7 @@ PLOTS: dict[str, Callable[[optuna.Study], Any]] = {
 }
 
 
-class Progress:
+class Display:
     """Prints a line for each trial that ends, and on a terminal a bar below them."""
 
     def __init__(self, trials: list[FrozenTrial], score: str) -> None:
@@ -96,17 +96,17 @@ def run(cfg: Config, search: Search) -> None:
     storage = create_study(cfg, search, data, objective)
     search.folder.mkdir(parents=True, exist_ok=True)  # for plots and trials, wherever the storage is
     trials, score = Leases(storage, search.study, "", search.lease).trials, f"val/{objective.monitor}"
-    progress = Progress(trials(search.trials), score)
+    display = Display(trials(search.trials), score)
     with Supervisor(cfg, search, storage) as supervisor:
         while supervisor.look():
-            progress.show(trials(search.trials))
+            display.show(trials(search.trials))
             time.sleep(LOOK_S)
-    progress.show(trials(search.trials))
+    display.show(trials(search.trials))
     study = load_study(cfg, search, storage)
     if not any(trial.state is TrialState.COMPLETE for trial in study.trials):
         raise UserError(f"study={search.study}: no trial has a score. The lines above say why.")
     write_results(study, search.folder, score)
     package = (__package__ or "").partition(".")[0]
-    progress.say(f"best {score} {study.best_value:.4f} (trial {study.best_trial.number}): {search.folder}")
+    display.say(f"best {score} {study.best_value:.4f} (trial {study.best_trial.number}): {search.folder}")
     launcher = f"torchrun --nproc-per-node {search.processes}" if search.processes > 1 else "python"
-    progress.say(f"next: {launcher} -m {package}.train --config {shlex.quote(str(search.folder / 'best.yaml'))}")
+    display.say(f"next: {launcher} -m {package}.train --config {shlex.quote(str(search.folder / 'best.yaml'))}")

@@ -19,14 +19,20 @@ class Meter:
 
     def __init__(self, sinks: list[Sink], progress: Progress) -> None:
         self.sinks, self.progress = sinks, progress
-        self.step, self.trained, self.since = progress.steps, progress.trained, perf_counter()
+        self.step, self.before, self.since = progress.steps, self.trained, perf_counter()
+
+    @property
+    def trained(self) -> int:
+        """Samples that the run has trained on, without those that epochs skip at their ends."""
+        at = self.progress
+        return at.epoch * at.num_batches * at.taken + at.samples
 
     def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
         if "train/loss" in metrics and step > self.step:
-            seconds, samples = perf_counter() - self.since, self.progress.trained - self.trained
+            seconds, samples = perf_counter() - self.since, self.trained - self.before
             values = {"train/samples_per_second": samples / seconds, "train/step_time": seconds / (step - self.step)}
             send(self.sinks, step, values | {"memory/peak_mb": peak_memory_mb()})
-        self.step, self.trained, self.since = step, self.progress.trained, perf_counter()
+        self.step, self.before, self.since = step, self.trained, perf_counter()
 
 
 def peak_memory_mb() -> float:

@@ -11,12 +11,17 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 
+def join() -> None:
+    """Let Ignite know of the processes that torchrun has started."""
+    with patch.dict(os.environ):
+        os.environ.pop("SLURM_JOB_ID", None)  # it would believe Slurm's variables, not torchrun's
+        idist.sync()
+
+
 def distribute(module: nn.Module, tally: nn.Parameter, blocks: list[nn.Module]) -> nn.Module:
     """Move the module to the device; what is returned trains it and keeps the copies equal."""
     if idist.model_name() == "serial":  # Ignite has not looked at the processes yet
-        with patch.dict(os.environ):
-            os.environ.pop("SLURM_JOB_ID", None)  # it would believe Slurm's variables, not torchrun's
-            idist.sync()
+        join()
     module.to(idist.device())
     if idist.get_world_size() == 1:
         return module

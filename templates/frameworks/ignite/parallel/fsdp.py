@@ -12,12 +12,17 @@ from torch.distributed.device_mesh import init_device_mesh
 from .sharding import shard
 
 
+def join() -> None:
+    """Let Ignite know of the processes that torchrun has started."""
+    with patch.dict(os.environ):
+        os.environ.pop("SLURM_JOB_ID", None)  # it would believe Slurm's variables, not torchrun's
+        idist.sync()
+
+
 def distribute(module: nn.Module, tally: nn.Parameter, blocks: list[nn.Module]) -> nn.Module:
     """Move the module to the device; what is returned trains it."""
     if idist.model_name() == "serial":  # Ignite has not looked at the processes yet
-        with patch.dict(os.environ):
-            os.environ.pop("SLURM_JOB_ID", None)  # it would believe Slurm's variables, not torchrun's
-            idist.sync()
+        join()
     module.to(idist.device())
     if dist.is_initialized():
         shard(module, tally, blocks, init_device_mesh(idist.device().type, (idist.get_world_size(),)))
