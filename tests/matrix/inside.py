@@ -1,6 +1,7 @@
 """What runs inside a fork: a command of a generated project, and a look at what it did."""
 
 import asyncio
+import base64
 import contextlib
 import gc
 import hashlib
@@ -355,6 +356,8 @@ def predict() -> list[Prediction]:
     predictions: list[Prediction] = [json.loads(line) for line in lines]
     for prediction in predictions:
         del prediction["input"]
+        for part in getattr(imported("task.inputs"), "FILES", {}):  # as the service answers it
+            prediction[part] = base64.b64encode(Path(prediction[part]).read_bytes()).decode()
     return predictions
 
 

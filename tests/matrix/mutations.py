@@ -27,6 +27,7 @@ ALONE = among(framework=FRAMEWORKS, strategy=("single",))
 LOGGING = among(
     framework=FRAMEWORKS, strategy=("single",), loggers=([], ["tensorboard"], ["mlflow"], ["wandb"])
 )
+MASKS = among(task=("segmentation",), framework=FRAMEWORKS, strategy=("single",), serving=("none", "fastapi"))
 SERVING = among(framework=FRAMEWORKS, strategy=("single",), serving=("none", "export"))
 TEXTS, LANGUAGE = (
     among(task=(task,), framework=FRAMEWORKS, strategy=("single",))
@@ -273,6 +274,22 @@ MUTATIONS = (
         'monitor: str = "acc"',
         TRAINING,
         everywhere,
+    ),
+    Mutation(
+        "masks and images move by numbers that no seed gives",
+        "tasks/segmentation/data.py",
+        "uniform(seeds, 4)",
+        "torch.rand(len(seeds), 4)",
+        MASKS,
+        everywhere,
+    ),
+    Mutation(
+        "the service of masks sees images upside down",
+        "tasks/segmentation/requests.py",
+        'return {"images": pixels}, size',
+        'return {"images": pixels[:, ::-1]}, size',
+        MASKS,
+        has(serving="fastapi"),
     ),
     Mutation(
         "an exported model takes only the batch that it was made with",

@@ -16,7 +16,13 @@ from tests.support.projects import CATALOGUE, Files, Rendered, write
 
 STOPPED_AFTER, ENDS_WITH = 4, 6  # optimizer steps; an epoch has three, the last of one batch instead of two
 # Of a batch of all processes: a fifth of an epoch. Two processes share them out, so they are even.
-SAMPLES = {"image-classification": 250, "language-modeling": 22, "tabular": 80, "text-classification": 1000}
+SAMPLES = {
+    "image-classification": 250,
+    "language-modeling": 22,
+    "segmentation": 48,
+    "tabular": 80,
+    "text-classification": 1000,
+}
 DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 Result = TypeVar("Result")
 RUN = inside.RUN

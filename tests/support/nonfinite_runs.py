@@ -33,7 +33,7 @@ def own(tensor: Tensor) -> list[float]:
 
 
 class Poison:
-    """Makes what the network returns in some steps NaN, in one process, and notes the state after each."""
+    """Makes the loss of some steps NaN, in one process, and notes the state after each."""
 
     def __init__(self, first: int, last: int, rank: int) -> None:
         self.bad, self.rank = range(first, last + 1), rank
@@ -44,10 +44,13 @@ class Poison:
         moments = [v for values in optimizer.state.values() for k, v in values.items() if k != "average"]
         self.states.append(weights + [own(moment) for moment in moments])  # an average follows what stays
 
-    def poison(self, module: nn.Module, _: object, output: Tensor) -> Tensor:
+    def poison(self, module: nn.Module, _: object, output: Any) -> Any:
         now = len(self.states) + 1
-        here = isinstance(module, nn.Linear) and module.training and processes.rank() == self.rank
-        return output * float("nan") if here and now in self.bad else output
+        trained = type(module).__name__.endswith("TrainingModule") and module.training
+        if not trained or processes.rank() != self.rank or now not in self.bad:
+            return output
+        total, count = output
+        return total * float("nan"), count
 
 
 def poisoned(cfg: Any, step: int, last: int, rank: int) -> list[list[list[float]]]:
@@ -55,7 +58,7 @@ def poisoned(cfg: Any, step: int, last: int, rank: int) -> list[list[list[float]
     poison = Poison(step, last, rank)
     hooks = (
         register_optimizer_step_post_hook(poison.note),
-        nn.modules.module.register_module_forward_hook(poison.poison),  # type: ignore[arg-type]
+        nn.modules.module.register_module_forward_hook(poison.poison),
     )
     try:
         train.run(cfg)

@@ -47,6 +47,7 @@ DASHBOARD = " ".join(
 SEAMS = {
     ("framework", "ignite"): "training/engine training/step",
     ("task", "language-modeling"): TOKENS,
+    ("task", "segmentation"): f"{TASK.removeprefix('images ')} digits masks predict task/pictures",
     ("task", "tabular"): f"{TASK} tables task/pictures",
     ("task", "text-classification"): f"{TASK} texts {PHRASES}",
     (

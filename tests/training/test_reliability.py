@@ -14,7 +14,17 @@ from tests.conftest import Say
 from tests.support import forks, proofs
 from tests.support.projects import Project, by_framework, rendered, times, write
 from tests.support.releases import ROOT
-from tests.training.test_resume import IMAGES, LANGUAGE, TABLES, TEXTS, Case, answers, by_case, crossed
+from tests.training.test_resume import (
+    IMAGES,
+    LANGUAGE,
+    MASKS,
+    TABLES,
+    TEXTS,
+    Case,
+    answers,
+    by_case,
+    crossed,
+)
 
 # Of the task, settings and width 2 that a project of release 0.7.2 with Ignite had.
 OLD = Path(__file__).with_name("run-of-0.7.2")
@@ -237,19 +247,20 @@ def test_errors_memory_that_runs_out_and_gradients_that_are_not_finite_lose_noth
     assert found["finite"]
 
 
-def images_and_some_texts(case: Case) -> bool:
-    """Images in all cases, texts with each strategy of several processes and each framework."""
+def images_and_some_others(case: Case) -> bool:
+    """Images in all cases, texts with each strategy of several processes and each framework, masks once."""
     several = case.strategy != "single" and crossed(case)
-    return case.task == IMAGES or (case.task in (TEXTS, LANGUAGE) and several)
+    once = case == (MASKS, "lightning", "single")
+    return case.task == IMAGES or once or (case.task in (TEXTS, LANGUAGE) and several)
 
 
-@by_case(5, 10, among=images_and_some_texts)
+@by_case(5, 10, among=images_and_some_others)
 @pytest.mark.timeout(6000)
 def test_a_gradient_that_is_not_finite_is_never_applied_in_any_process(
     task: str, framework: str, strategy: str, tmp_path: Path, say: Say
 ) -> None:
     project = Project(write(rendered(answers(task, framework, strategy)), tmp_path), "my_project")
-    times_each, taken = times(1, 17), {IMAGES: 120, TABLES: 40, TEXTS: 500, LANGUAGE: 10}[task]
+    times_each, taken = times(1, 17), {IMAGES: 120, TABLES: 40, TEXTS: 500, LANGUAGE: 10, MASKS: 24}[task]
     script = (ROOT / "tests/support/nonfinite_runs.py", "my_project", str(times_each), str(taken))
     said = project.run_fork(*script, processes=1 if strategy == "single" else 2)
     assert said.splitlines().count("never applied") == 3 * times_each

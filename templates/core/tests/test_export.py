@@ -84,6 +84,14 @@ def test_an_export_that_is_not_exact_fails_and_leaves_the_one_before(run, traine
     assert (run / "export/model.json").read_bytes() == before
 
 
+def test_fewer_batches_are_checked_where_samples_are_large(run, monkeypatch):
+    about = load_model(run, "plain").about
+    monkeypatch.setattr(exported, "MOST_NUMBERS", 0)
+    assert exported.choose_batches(about) == [1, 2, 7]
+    monkeypatch.setattr(exported, "MOST_NUMBERS", 2**60)
+    assert exported.choose_batches(about) == list(exported.BATCHES)
+
+
 def test_a_damaged_file_is_not_used(run):
     path = run / "export/model.onnx"
     content = path.read_bytes()

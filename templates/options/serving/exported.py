@@ -6,6 +6,7 @@ import math
 import shutil
 from collections.abc import Iterator
 from importlib.metadata import version
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,6 +25,7 @@ from . import FILES, hub
 
 FORMAT = 1  # of model.json
 BATCHES = (1, 2, 7, *[35] * 14)  # sizes of the batches that a file is checked with, of the test split and made up
+MOST_NUMBERS = 2**24  # in these samples, beyond the first three batches: large ones take long, and much memory
 
 
 class Model(NamedTuple):
@@ -127,16 +129,24 @@ def build_checks(about: dict[str, Any], cfg: Config) -> Iterator[Arrays]:
     """Samples from all over the test split, and made-up ones, in batches of several sizes."""
     from ..task.data import open_data  # brings what reads data, which a service does not need
 
-    source, made, first = open_data(cfg.data).test, inputs.example(about, sum(BATCHES)), 0
-    for size in BATCHES:
+    sizes = choose_batches(about)
+    source, made, first = open_data(cfg.data).test, inputs.example(about, sum(sizes)), 0
+    for size in sizes:
         expected = {name: array[first : first + size] for name, array in made.items()}
-        chosen = [i * len(source) // sum(BATCHES) for i in range(first, first + size)]
+        chosen = [i * len(source) // sum(sizes) for i in range(first, first + size)]
         found = inputs.from_batch(source.batch(chosen, None))
         taken, given = (describe(arrays, inputs.INPUTS) for arrays in (expected, found))
         if taken != given:
             raise UserError(f"data: the model takes {taken}, and these samples are {given}.")
         yield from (found, expected)
         first += size
+
+
+def choose_batches(about: dict[str, Any]) -> list[int]:
+    """The sizes of the batches to check a file with: all of `BATCHES`, or fewer where samples are large."""
+    numbers = sum(array.size for array in inputs.example(about, 1).values())
+    totals = zip(BATCHES, accumulate(BATCHES), strict=True)
+    return [size for number, (size, total) in enumerate(totals) if number < 3 or total * numbers <= MOST_NUMBERS]
 
 
 def largest_error(path: Path, checks: list[tuple[Arrays, Arrays]], about: dict[str, Any]) -> float:
