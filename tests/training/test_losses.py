@@ -42,6 +42,10 @@ TEXTS = (
 TOKENS = (
     f"{SHORT} --model.width 16 --model.depth 1 --data.window 16 --data.vocabulary 300 --data.batch_size 12"
 )
+MASKS = (
+    f"{SHORT} --model.dropout 0 --model.width 4 --data.batch_size 6"  # as they are, for the plain loop
+    " --data.flip false --data.shift 0 --data.zoom 0"
+)
 
 Runs = dict[str, dict[str, Any]]
 RUNS: dict[str, Runs] = {
@@ -66,6 +70,9 @@ RUNS: dict[str, Runs] = {
         "fp32-2": {"arguments": shlex.split(f"{TEXTS} --precision fp32 --optim.accumulate 2 --save_every 5")},
         "bf16-1": {"arguments": shlex.split(f"{TEXTS} --precision bf16")},
         "fp16-1": {"arguments": shlex.split(f"{TEXTS} --precision fp16")},
+    },
+    "segmentation": {
+        "fp32-2": {"arguments": shlex.split(f"{MASKS} --precision fp32 --optim.accumulate 2 --save_every 5")}
     },
     "language-modeling": {
         "fp32-2": {
@@ -228,9 +235,9 @@ def test_a_gradient_that_is_not_finite_in_a_part_of_one_process_is_left_out_by_a
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-@pytest.mark.parametrize("task", ["text-classification", "language-modeling"])
+@pytest.mark.parametrize("task", ["text-classification", "language-modeling", "segmentation"])
 @by_framework(4)
-def test_a_run_on_texts_is_resumed_to_the_bit(
+def test_a_run_of_a_task_is_resumed_to_the_bit(
     trained: Trained, framework: str, task: str, strategy: str
 ) -> None:
     runs = trained(task, framework, strategy)

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -98,14 +99,21 @@ def _is_usable(pair: Pair, shape: images.Shape, num_classes: int) -> bool:
 def read_pair(pair: Pair, shape: images.Shape, num_classes: int) -> tuple[images.Pixels, Mask]:
     """An image as bytes of this shape, and its mask, scaled alike; raises `UserError` for what cannot be used."""
     pixels, mask = images.read(pair.image, shape), read(pair.mask, num_classes)
-    with Image.open(pair.image) as image:
-        turned = image.getexif().get(ExifTags.Base.Orientation, 1) in range(5, 9)
-        width, height = image.size[::-1] if turned else image.size
+    width, height = _size(pair.image)
     if mask.shape != (height, width):
         sizes = f"{mask.shape[1]}x{mask.shape[0]} pixels, and its image {pair.image} has {width}x{height}"
         raise UserError(f"{pair.mask}: this mask has {sizes}. Give one of the same size, or set data.skip_bad.")
     scaled = Image.fromarray(mask).resize((shape[2], shape[1]), Image.Resampling.NEAREST)
     return pixels, np.asarray(scaled)
+
+
+def _size(path: Path) -> tuple[int, int]:
+    """Width and height of an image, turned upright as `images.read` does."""
+    with Image.open(path, formats=images.FORMATS) as image:
+        with suppress(Exception):  # EXIF that cannot be read says nothing
+            if image.getexif().get(ExifTags.Base.Orientation, 1) in range(5, 9):
+                return image.height, image.width
+        return image.size
 
 
 def read(path: Path, num_classes: int) -> Mask:
