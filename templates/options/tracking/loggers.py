@@ -35,7 +35,8 @@ class TensorBoard(contextlib.AbstractContextManager["TensorBoard"]):
         steps = (int(row[0]) for row in MetricsFile(cfg.folder).read())
         repeated = max(steps, default=0) + 1  # the resumed run writes these steps again
         self.writer = SummaryWriter(cfg.folder / "tensorboard", purge_step=repeated)
-        self.writer.add_hparams(cfg.flat(), {}, run_name=".")
+        settings = {name: str(value) if isinstance(value, list) else value for name, value in cfg.flat().items()}
+        self.writer.add_hparams(settings, {}, run_name=".")  # which takes no lists
 
     def log_metrics(self, metrics: dict[str, float], step: int) -> None:
         for name, value in metrics.items():

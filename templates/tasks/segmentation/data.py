@@ -59,7 +59,7 @@ class Pairs:
 def batch_of(pixels: Tensor, mask: Tensor, number: Tensor, seeds: Tensor | None, cfg: DataConfig) -> Batch:
     """`image` [B, C, H, W] in 0..1, `mask` [B, H, W] of class numbers as bytes, `number` [B] in the split."""
     image = pixels / images.WHITE
-    if seeds is not None:
+    if seeds is not None and (cfg.flip or cfg.shift or cfg.zoom):
         image, mask = move(image, mask, seeds, cfg)
     return {"image": image, "mask": mask, "number": number}
 

@@ -7,12 +7,12 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from PIL import Image
 from pydantic import TypeAdapter, ValidationError
+from samples import as_file
 
-from my_project.serving.inputs import Reader, mount
 from my_project.serving.exported import Model
+from my_project.serving.inputs import Reader, mount
 from my_project.serving.settings import Settings
 from my_project.task import inputs, requests
-from samples import as_file
 
 ABOUT = {"shape": [3, 8, 6], "classes": ["a", "b"]}
 
