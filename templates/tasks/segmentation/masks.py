@@ -166,5 +166,6 @@ def encode(mask: Mask) -> bytes:
 def overlay(pixels: NDArray[np.uint8], mask: Mask) -> NDArray[np.uint8]:
     """An image [C, H, W] in the colors of a mask [H, W], as pixels [H, W, 3]; class 0 and what is ignored stay."""
     image = np.broadcast_to(pixels.transpose(1, 2, 0), (*mask.shape, 3))
-    painted = (image // 2 + COLORS[mask] // 2).astype(np.uint8)
-    return np.where(((mask == 0) | (mask == IGNORED))[..., None], image, painted)
+    bright = np.minimum(2.0 * COLORS[mask], images.WHITE)
+    left = ((mask == 0) | (mask == IGNORED))[..., None]
+    return np.where(left, image, 0.4 * image + 0.6 * bright).astype(np.uint8)
