@@ -81,7 +81,7 @@ RESUMED = "fp32-2"  # from its checkpoint of step 10, where it has one
 HARM: Runs = {"harmed": {"arguments": shlex.split("--max_steps 8 --precision fp16"), "harm": HARMED}}
 # The language model moves its windows by seeds, which the plain loop has not.
 NAMES = [(task, name) for task, runs in RUNS.items() for name in runs if task != "language-modeling"]
-# Rounding alone moves the weights of a U-Net apart, so tests.matrix compares few steps of it with a plain loop.
+# Rounding alone moves the weights of a U-Net apart: tests.matrix compares few steps of it with a plain loop.
 ADDED_UP = [(task, name) for task, name in NAMES if task != "segmentation"]
 
 Trained = Callable[[str, str, str], Path]

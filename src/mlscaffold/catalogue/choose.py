@@ -33,10 +33,10 @@ class Row:
 WEIGHTS: dict[tuple[str, str], list[Row]] = {
     ("data", "What does it learn from?"): [
         Row("images", "Images"),
-        Row("masks", "Images, and which pixels are what", brings={"task": "segmentation"}),
         Row("texts", "Texts that have classes", brings={"task": "text-classification"}),
         Row("language", "Texts to continue", brings={"task": "language-modeling"}),
         Row("tables", "Rows of a table", brings={"task": "tabular"}),
+        Row("masks", "Images, and which pixels are what", brings={"task": "segmentation"}),
     ],
     ("step", "Will you write the training step yourself?"): [
         Row("unsure", "Not known yet"),
