@@ -157,7 +157,7 @@ def largest_error(path: Path, checks: list[tuple[Arrays, Arrays]], about: dict[s
         errors = inputs.differ(expected, got)
         i = int(errors.argmax())  # the first NaN, if there is one
         if not errors[i] <= inputs.TOLERANCE:
-            old, new = (inputs.predictions(answers, about)[i] for answers in (expected, got))
+            old, new = (str(inputs.predictions(answers, about)[i])[:200] for answers in (expected, got))
             where = f"In a batch of {len(errors)}, {old} became {new}, and numbers differ by {errors[i]:.2g}"
             raise UserError(f"{path.name}: its answers differ from the plain model's. {where}.")
         worst = max(worst, float(errors[i]))
