@@ -13,7 +13,12 @@ import re
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+#: if pretrained == "none"
 from dataclasses import asdict, dataclass, field, fields
+#: endif
+#: if pretrained == "transformers"
+from dataclasses import asdict, dataclass, field, fields, replace
+#: endif
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn, cast
@@ -95,6 +100,12 @@ class Config:
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
 
+    #: if pretrained == "transformers"
+    def __post_init__(self) -> None:
+        """Read data as the model does that is given."""
+        object.__setattr__(self, "data", replace(self.data, pretrained=self.model.pretrained))
+
+    #: endif
     @property
     def folder(self) -> Path:
         """The folder of a run that has begun."""

@@ -13,7 +13,7 @@ from tests.support.projects import Rendered, distinct, offered
 from tests.support.releases import ROOT
 
 STUBS = ROOT / "templates/project"
-OF_TASK = 'include "templates/tasks/'  # in the stub of a file that comes with the task
+OF_TASK = '"templates/tasks/'  # in the stub of a file that comes with the task
 HELPERS = {
     path.name.partition(".")[0]
     for path in STUBS.glob("src/*/*.py.jinja")
@@ -27,7 +27,8 @@ TESTS_OF_TASK = {
 
 # Each room imports from those above it, and from itself if it is a folder.
 ORDER = (
-    {"errors", "interface", "paths", "seeding"},
+    {"errors", "interface", "paths", "seeding", "tuning"},
+    {"pretrained"},
     HELPERS,  # of each other, too
     {"task"},
     {"addresses", "config"},

@@ -22,6 +22,9 @@ from ..distributed.sharding import shard_states
 #: endif
 from ..errors import LOG
 from ..runs.progress import Progress
+#: if pretrained == "transformers"
+from ..task.model import rates
+#: endif
 from .module import TrainingModule
 
 
@@ -32,6 +35,9 @@ class Update:
 
     def __init__(self, module: TrainingModule, weights: list[nn.Parameter], cfg: Config, scaler: GradScaler) -> None:
         self.optimizer = build_optimizer(weights, cfg.optim)
+        #: if pretrained == "transformers"
+        split_groups(self.optimizer, rates(module.net))
+        #: endif
         #: if strategy == "fsdp"
         shard_states(self.optimizer)
         #: endif
@@ -79,6 +85,18 @@ def build_optimizer(weights: list[nn.Parameter], cfg: OptimConfig) -> Optimizer:
     return optimizer
 
 
+#: if pretrained == "transformers"
+def split_groups(optimizer: Optimizer, factors: dict[nn.Parameter, float]) -> None:
+    """Give weights their own share of the learning rate: `factors` says which; all others have the whole of it."""
+    groups, optimizer.param_groups = optimizer.param_groups, []
+    for group in groups:
+        parts: dict[float, list[Any]] = {1.0: []} if not optimizer.param_groups else {}
+        for weight in group["params"]:
+            parts.setdefault(factors.get(weight, 1.0), []).append(weight)
+        optimizer.param_groups += [{**group, "params": part, "factor": factor} for factor, part in parts.items()]
+
+
+#: endif
 def keep_settings(optimizer: Optimizer, saved: dict[str, Any]) -> dict[str, Any]:
     """Load the moments of an optimizer, but not its settings; say so if the learning rate is another one."""
     before, now = saved["param_groups"][0]["lr"], optimizer.param_groups[0]["lr"]
@@ -108,9 +126,16 @@ def set_rate(optimizer: Optimizer, progress: Progress) -> None:
     else:  # half a cosine to zero (Loshchilov & Hutter 2017, arXiv:1608.03983)
         rate = cfg.lr * anneal(1.0, 0.0, (step - cfg.warmup_steps) / max(1, total - cfg.warmup_steps))
     for group in optimizer.param_groups:
+        #: if pretrained == "none"
         group |= {"lr": rate, "betas": (beta, group["betas"][1])}
 
 
+        #: endif
+        #: if pretrained == "transformers"
+        group |= {"lr": rate * group.get("factor", 1.0), "betas": (beta, group["betas"][1])}
+
+
+#: endif
 def anneal(start: float, end: float, share: float) -> float:
     return end + (start - end) / 2 * (1 + math.cos(math.pi * share))
 

@@ -15,6 +15,9 @@ import onnxruntime
 import torch
 from torch import nn, onnx
 
+#: if pretrained == "transformers"
+from .. import pretrained
+#: endif
 from ..config import Config, read_settings
 from ..errors import LOG, UserError, checked
 from ..runs.files import save_json, sha256
@@ -120,6 +123,9 @@ def export(run: Path, cfg: Config, formats: list[str]) -> dict[str, Any]:
     content["made_with"] = {name: version(name) for name in ("torch", "onnx", "onnxscript", "onnxruntime")}
     save_json(new / "model.json", content)
     hub.write(new / "hub", run, cfg, trained)
+    #: if pretrained == "transformers"
+    pretrained.save(trained.net, trained.assets, new / "transformers")
+    #: endif
     shutil.rmtree(old, ignore_errors=True)
     new.rename(old)
     return content
@@ -171,7 +177,14 @@ def write(module: nn.Module, sample: Arrays, path: Path) -> None:
         LOG.warning("TorchScript is PyTorch's legacy format; prefer torch-export or onnx.")
         return torch.jit.save(torch.jit.trace(module, arguments), path)
     varying = tuple(inputs.DYNAMIC[name] for name in inputs.INPUTS)
-    dims = {word: torch.export.Dim(word, min=1) for axes in varying for word in axes.values()}
+    words = {word for axes in varying for word in axes.values()}
+    #: if pretrained == "none"
+    dims = {word: torch.export.Dim(word, min=1) for word in words}
+    #: endif
+    #: if pretrained == "transformers"
+    most: Any = module.most  # of axes that the network bounds
+    dims = {word: torch.export.Dim(word, min=1, max=most.get(word)) for word in words}
+    #: endif
     shapes = tuple({axis: dims[word] for axis, word in axes.items()} for axes in varying)
     graph = torch.export.export(module, arguments, dynamic_shapes=shapes)
     if path.name == FILES["torch-export"]:

@@ -1,6 +1,9 @@
 """The data: scikit-learn's handwritten digits, or a folder of images per class."""
 
 import hashlib
+#: if pretrained == "transformers"
+import json
+#: endif
 from pathlib import Path
 from typing import Self
 
@@ -12,13 +15,23 @@ from sklearn.model_selection import train_test_split
 from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample
 
+#: if pretrained == "none"
 from .. import images
+#: endif
+#: if pretrained == "transformers"
+from .. import images, pretrained
+#: endif
 from ..errors import UserError
 from ..interface import Batch, Data
 from ..seeding import uniform
+#: if pretrained == "transformers"
+from .model import SMALL, SMALL_INPUTS
+#: endif
 from .settings import DataConfig
 
+#: if pretrained == "none"
 FOLDER_SHAPE: images.Shape = (3, 64, 64)  # images of a folder are read as RGB and scaled to this size
+#: endif
 SPLITS = {"train", "val", "test", "training", "valid", "validation", "testing"}  # folders that are not classes
 HELD_OUT = 0.15  # share of the images in the test split, and of the others in the validation split
 SPLIT_SEED = 0  # not the run's seed, so that scores of runs with different seeds can be compared
@@ -51,8 +64,8 @@ class Pixels:
 class Files:
     """A source of image files, each of which is read when it is asked for."""
 
-    def __init__(self, root: Path, paths: list[Path], labels: Labels, shift: float) -> None:
-        self.root, self.labels, self.shift = root, torch.from_numpy(labels), shift
+    def __init__(self, root: Path, paths: list[Path], labels: Labels, shift: float, shape: images.Shape) -> None:
+        self.root, self.labels, self.shift, self.shape = root, torch.from_numpy(labels), shift, shape
         self.names = np.array([str(path.relative_to(root)) for path in paths])
         sizes = "".join(f"{path.relative_to(root)}:{path.stat().st_size}\n" for path in paths)
         self.fingerprint = hashlib.sha256(sizes.encode(errors="surrogateescape")).hexdigest()
@@ -62,7 +75,7 @@ class Files:
 
     def batch(self, indices: list[int], seeds: Tensor | None) -> Batch:
         """`image` [B, C, H, W] in 0..1, and `label` [B]."""
-        pixels = np.stack([images.read(self.root / self.names[index], FOLDER_SHAPE) for index in indices])
+        pixels = np.stack([images.read(self.root / self.names[index], self.shape) for index in indices])
         image = torch.from_numpy(pixels) / images.WHITE
         return {"image": image if seeds is None else move(image, seeds, self.shift), "label": self.labels[indices]}
 
@@ -91,21 +104,37 @@ def open_digits(cfg: DataConfig) -> Data:
     parts = split({"train": np.arange(len(pixels))}, digits.target, classes)
     labels = torch.tensor(digits.target)
     train, val, test = (Pixels(pixels[part], labels[part], cfg.shift) for part in parts)
+    #: if pretrained == "none"
     return Data(train, val, test, {"classes": classes, "shape": [1, 8, 8]}, {})
 
 
+    #: endif
+    #: if pretrained == "transformers"
+    assets = pretrained.read(cfg.pretrained, SMALL, SMALL_INPUTS)
+    return Data(train, val, test, {"classes": classes, "shape": [1, 8, 8]}, assets)
+
+
+#: endif
 def open_folder(root: Path, cfg: DataConfig) -> Data:
+    #: if pretrained == "none"
+    shape, assets = FOLDER_SHAPE, dict[str, bytes]()
+    #: endif
+    #: if pretrained == "transformers"
+    assets = pretrained.read(cfg.pretrained, SMALL, SMALL_INPUTS)
+    shape = pretrained.Inputs(json.loads(assets[pretrained.PROCESSOR])).shape
+    #: endif
     parts, classes = find_classes(root)
     paths, labels, given = list[Path](), list[int](), dict[str, Labels]()
     for name, folder in parts.items():
         first = len(paths)
         for label in sorted(found.name for found in images.folders(folder)):
-            own = images.find(folder / label, FOLDER_SHAPE, cfg.skip_bad)
+            own = images.find(folder / label, shape, cfg.skip_bad)
             paths, labels = paths + own, labels + [classes.index(label)] * len(own)
         given[name] = np.arange(first, len(paths))
     chosen = split(given, np.array(labels), classes)
-    train, val, test = (Files(root, [paths[i] for i in part], np.array(labels)[part], cfg.shift) for part in chosen)
-    return Data(train, val, test, {"classes": classes, "shape": list(FOLDER_SHAPE)}, {})
+    own = [(root, [paths[i] for i in part], np.array(labels)[part], cfg.shift, shape) for part in chosen]
+    train, val, test = (Files(*each) for each in own)
+    return Data(train, val, test, {"classes": classes, "shape": list(shape)}, assets)
 
 
 def find_classes(root: Path) -> tuple[dict[str, Path], list[str]]:

@@ -25,10 +25,19 @@ TOLERANCE = 1e-5  # how far an exported model's answers may differ from the plai
 class Exported(nn.Module):
     """What is exported: from images as bytes [B, C, H, W] to probabilities [B, num_classes]."""
 
+    #: if pretrained == "none"
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
         self.net = net
 
+    #: endif
+    #: if pretrained == "transformers"
+    def __init__(self, net: Any) -> None:
+        super().__init__()
+        net.merged()
+        self.net, self.most = net, dict[str, int]()  # of axes that the network bounds
+
+    #: endif
     def forward(self, pixels: Tensor) -> Tensor:
         probabilities: Tensor = self.net(pixels / images.WHITE).float().softmax(dim=1)
         return probabilities

@@ -5,9 +5,17 @@ from typing import Annotated
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 
+#: if pretrained == "none"
 from ..paths import File
 
 
+#: endif
+#: if pretrained == "transformers"
+from ..paths import File
+from ..tuning import Tuning
+
+
+#: endif
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
     """Data.
@@ -17,6 +25,10 @@ class DataConfig:
 
     root: File | None = None
     """folder with a folder of images per class; without it, scikit-learn's handwritten digits"""
+    #: if pretrained == "transformers"
+    pretrained: str | None = None
+    """the model for which images are scaled: always that of model.pretrained"""
+    #: endif
     skip_bad: bool = False
     """leave out images that cannot be read, and say which"""
     shift: NonNegativeFloat = 0.125
@@ -27,6 +39,7 @@ class DataConfig:
     """loader processes per training process"""
 
 
+#: if pretrained == "none"
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
     """Model."""
@@ -37,6 +50,14 @@ class ModelConfig:
     """share of the features that a training step leaves out"""
 
 
+#: endif
+#: if pretrained == "transformers"
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig(Tuning):
+    """Model: all that `tuning` has; settings of your own stand here."""
+
+
+#: endif
 @dataclass(frozen=True, kw_only=True)
 class ObjectiveConfig:
     """Objective.

@@ -1,6 +1,9 @@
 """The data: texts as one row of tokens, of which a sample is a window."""
 
 import hashlib
+#: if pretrained == "transformers"
+import json
+#: endif
 from collections.abc import Iterator
 from itertools import groupby
 from typing import Any
@@ -10,10 +13,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+#: if pretrained == "none"
 from .. import tokens
+#: endif
+#: if pretrained == "transformers"
+from .. import pretrained, tokens
+#: endif
 from ..errors import UserError
 from ..interface import Batch, Data
 from ..seeding import uniform
+#: if pretrained == "transformers"
+from .model import SMALL
+#: endif
 from .settings import DataConfig
 
 BLOCK = 4096  # characters that are in one split together
@@ -51,9 +62,18 @@ class Windows:
 def open_data(cfg: DataConfig) -> Data:
     """The three splits. Raises `UserError` for texts that cannot be used, or are too short."""
     parts = split(tokens.read_texts(cfg.path))
+    #: if pretrained == "none"
     given = cfg.tokenizer
     learned = tokens.read(given, tokens.HINT) if given else tokens.train(parts["train"], cfg.vocabulary)
-    vocabulary = tokens.Vocabulary(learned, given or tokens.FILE)
+    vocabulary, assets = tokens.Vocabulary(learned, given or tokens.FILE), {tokens.FILE: learned}
+    #: endif
+    #: if pretrained == "transformers"
+    assets = tokens.read_model(cfg.pretrained, SMALL, parts["train"], cfg.vocabulary)
+    if cfg.window > (longest := pretrained.longest(json.loads(assets[pretrained.CONFIG]), assets)):
+        raise UserError(f"data.window={cfg.window}: this model reads {longest} tokens at most. Give as many, or fewer.")
+    end = tokens.end_of(assets)
+    vocabulary = tokens.Vocabulary(assets[tokens.FILE], f"model.pretrained={cfg.pretrained}", end)
+    #: endif
     rows = {name: vocabulary.pack(texts) for name, texts in parts.items()}
     if len(rows["train"]) <= cfg.window or not all(parts.values()):
         found = ", ".join(f"{len(row):,} tokens to {name}" for name, row in rows.items())
@@ -61,8 +81,11 @@ def open_data(cfg: DataConfig) -> Data:
     strides = {"train": round(cfg.window / cfg.epoch), "val": cfg.window, "test": cfg.window}
     train, val, test = (Windows(rows[name], vocabulary.sizes(), cfg.window, stride) for name, stride in strides.items())
     about: dict[str, Any] = {"window": cfg.window, "num_tokens": len(vocabulary)}
-    about["tokenizer"] = hashlib.sha256(learned).hexdigest()  # so that another one is noticed
-    return Data(train, val, test, about, {tokens.FILE: learned})
+    about["tokenizer"] = hashlib.sha256(assets[tokens.FILE]).hexdigest()  # so that another one is noticed
+    #: if pretrained == "transformers"
+    about["end"] = end
+    #: endif
+    return Data(train, val, test, about, assets)
 
 
 def split(texts: dict[str, str]) -> dict[str, list[str]]:

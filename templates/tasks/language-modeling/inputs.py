@@ -34,10 +34,19 @@ class Exported(nn.Module):
     The logits [B, T, num_tokens] at a place are of the token after it; the lengths [B] are without padding.
     """
 
+    #: if pretrained == "none"
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
         self.net = net
 
+    #: endif
+    #: if pretrained == "transformers"
+    def __init__(self, net: Any) -> None:
+        super().__init__()
+        net.merged()
+        self.net, self.most = net, {"length": net.most}  # of axes that the network bounds
+
+    #: endif
     def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         return self.net(tokens.clamp(min=0)).float(), (tokens != PADDING).sum(dim=1)
 
@@ -88,7 +97,13 @@ def predictions(answers: Arrays, about: dict[str, Any]) -> list[dict[str, Any]]:
 @torch.inference_mode()
 def predict(net: nn.Module, prompt: Prompt, about: dict[str, Any], assets: dict[str, bytes]) -> dict[str, Any]:
     """Continue a prompt; each step computes the newest token alone, with the keys and values of those before it."""
-    continuation = Continuation(Vocabulary(assets[FILE]), prompt, about["window"])
+    #: if pretrained == "none"
+    vocabulary = Vocabulary(assets[FILE])
+    #: endif
+    #: if pretrained == "transformers"
+    vocabulary = Vocabulary(assets[FILE], end=about["end"])
+    #: endif
+    continuation = Continuation(vocabulary, prompt, about["window"])
     if continuation.cut:
         LOG.warning("The prompt is longer than the model: its first %d tokens are left out.", continuation.cut)
     cache: Cache = []

@@ -5,9 +5,17 @@ from typing import Annotated
 
 from pydantic import Field, NonNegativeInt, PositiveInt
 
+#: if pretrained == "none"
 from ..paths import File
 
 
+#: endif
+#: if pretrained == "transformers"
+from ..paths import File
+from ..tuning import Tuning
+
+
+#: endif
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
     """Data.
@@ -18,10 +26,18 @@ class DataConfig:
 
     path: File | None = None
     """text file, or folder of .txt files, in UTF-8; without it, the topics of Python's help()"""
+    #: if pretrained == "none"
     vocabulary: Annotated[int, Field(ge=257)] = 1024
     """tokens that the tokenizer learns at most: the 256 bytes, the end of a text, and merges"""
     tokenizer: File | None = None
     """tokenizer.json of a byte-level BPE to take instead of learning one"""
+    #: endif
+    #: if pretrained == "transformers"
+    pretrained: str | None = None
+    """the model whose tokenizer is used: always that of model.pretrained"""
+    vocabulary: Annotated[int, Field(ge=257)] = 1024
+    """tokens that the tokenizer of a small model without a name learns at most"""
+    #: endif
     window: Annotated[int, Field(ge=2)] = 128
     """tokens that the model sees at once"""
     epoch: Annotated[float, Field(gt=0, le=1)] = 0.125
@@ -32,6 +48,7 @@ class DataConfig:
     """loader processes per training process"""
 
 
+#: if pretrained == "none"
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
     """Model."""
@@ -46,6 +63,14 @@ class ModelConfig:
     """share of each block's outputs that a training step leaves out"""
 
 
+#: endif
+#: if pretrained == "transformers"
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig(Tuning):
+    """Model: all that `tuning` has; settings of your own stand here."""
+
+
+#: endif
 @dataclass(frozen=True, kw_only=True)
 class ObjectiveConfig:
     """Objective.

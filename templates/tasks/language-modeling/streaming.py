@@ -68,9 +68,16 @@ def extend(app: FastAPI, reader: Any, step: Answer) -> Answer:
 
 
 def begin(model: Any, prompt: Prompt) -> Continuation:
+    #: if pretrained == "none"
     return Continuation(load(model.assets[FILE]), prompt, model.about["window"])
 
 
+    #: endif
+    #: if pretrained == "transformers"
+    return Continuation(load(model.assets[FILE], end=model.about["end"]), prompt, model.about["window"])
+
+
+#: endif
 async def grow(model: Any, continuation: Continuation, step: Answer, seconds: float) -> AsyncIterator[str]:
     """Continue to the end; give the text of each token that completes some. Raises `TimeoutError` after `seconds`.
 

@@ -1,18 +1,36 @@
 """Texts as tokens: how files are read, and byte-level BPE (Sennrich et al. 2016, arXiv:1508.07909)."""
 
+#: if pretrained == "transformers"
+import json
+#: endif
 import pydoc_data.topics
 from collections.abc import Iterable
 from pathlib import Path
+#: if pretrained == "transformers"
+from typing import Any
+#: endif
 
 import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+#: if pretrained == "none"
 
+#: endif
+#: if pretrained == "transformers"
+from transformers import PreTrainedTokenizerFast
+
+from . import pretrained
+#: endif
 from .errors import UserError, checked
 
 END = "<|endoftext|>"  # stands before each text, and after it
 FILE = "tokenizer.json"  # its name among the assets of a run
+#: if pretrained == "none"
 HINT = "Give the tokenizer.json of a byte-level BPE."
+#: endif
+#: if pretrained == "transformers"
+HINT = "Give a model whose tokenizer is a byte-level BPE, such as those of GPT-2, Llama 3 and Qwen."
+#: endif
 
 # Byte-level BPE writes each byte as a printable character: itself if it is one, else the next one from 256 on.
 PRINTABLE = [*range(33, 127), *range(161, 173), *range(174, 256)]
@@ -56,22 +74,54 @@ def train(texts: Iterable[str], size: int) -> bytes:
     return tokenizer.to_str().encode()
 
 
+#: if pretrained == "transformers"
+def read_model(name: str | None, small: dict[str, Any], texts: Iterable[str], size: int) -> dict[str, bytes]:
+    """The configuration of a model and the files of its tokenizer; raises `UserError` for one that cannot be used.
+
+    The tokenizer of a small model, which has no name, is learned: at most so many tokens.
+    """
+    config = pretrained.read_config(name, small)
+    if name:
+        files = pretrained.read_tokenizer(name, config)
+    else:
+        learned = Tokenizer.from_str(train(texts, size).decode())
+        config["vocab_size"] = learned.get_vocab_size()
+        files = pretrained.tokenizer_files(PreTrainedTokenizerFast(tokenizer_object=learned, eos_token=END))
+    return {pretrained.CONFIG: json.dumps(config).encode(), **files}
+
+
+def end_of(assets: dict[str, bytes]) -> str:
+    """The token for the end of a text."""
+    said = json.loads(assets["tokenizer_config.json"]).get("eos_token")
+    return str(said["content"] if isinstance(said, dict) else said)
+
+
+#: endif
 class Vocabulary:
     """What a tokenizer.json says: the bytes that each token stands for, and how a text becomes tokens."""
 
-    def __init__(self, content: bytes, name: object = FILE) -> None:
+    def __init__(self, content: bytes, name: object = FILE, end: str = END) -> None:
         """Raises `UserError` if it is no byte-level BPE with a token for the end of a text."""
         with checked(name, HINT):
             self.tokenizer = Tokenizer.from_str(content.decode())
             self.tokenizer.encode_special_tokens = True  # END in a text is text
-            end: int | None = self.tokenizer.token_to_id(END)
+            number: int | None = self.tokenizer.token_to_id(end)
             texts = [self.tokenizer.id_to_token(i) or "" for i in range(self.tokenizer.get_vocab_size())]
-        if end is None:
-            raise UserError(f"{name}: this tokenizer has no token {END}. Add it, or leave out --data.tokenizer.")
-        self.end = end
-        if strange := [text for i, text in enumerate(texts) if i != end and not BYTES.keys() >= {*text}]:
-            raise UserError(f"{name}: its token {strange[0]!r} is not of a byte-level BPE. Give the file of one.")
-        self.pieces = [b"" if i == end else bytes(BYTES[sign] for sign in text) for i, text in enumerate(texts)]
+        #: if pretrained == "none"
+        if number is None:
+            raise UserError(f"{name}: this tokenizer has no token {end}. Add it, or leave out --data.tokenizer.")
+        known = {number: b""}
+        #: endif
+        #: if pretrained == "transformers"
+        if number is None:
+            raise UserError(f"{name}: its tokenizer has no token for the end of a text. Give a model that has one.")
+        added = self.tokenizer.get_added_tokens_decoder()
+        known = {i: b"" if one.special else one.content.encode() for i, one in added.items()}
+        #: endif
+        self.end = number
+        if strange := [text for i, text in enumerate(texts) if i not in known and not BYTES.keys() >= {*text}]:
+            raise UserError(f"{name}: its token {strange[0]!r} is not of a byte-level BPE. {HINT}")
+        self.pieces = [known[i] if i in known else bytes(map(BYTES.__getitem__, text)) for i, text in enumerate(texts)]
 
     def __len__(self) -> int:
         return len(self.pieces)

@@ -5,9 +5,17 @@ from typing import Annotated
 
 from pydantic import Field, NonNegativeInt, PositiveInt
 
+#: if pretrained == "none"
 from ..paths import File
 
 
+#: endif
+#: if pretrained == "transformers"
+from ..paths import File
+from ..tuning import Tuning
+
+
+#: endif
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
     """Data.
@@ -23,14 +31,24 @@ class DataConfig:
     """column of their classes"""
     group: str = ""
     """column whose rows stay together in one split, such as the document of a sentence; without it, equal texts do"""
+    #: if pretrained == "none"
     max_bytes: PositiveInt = 1024
     """bytes of a text in UTF-8 that the model reads; longer ones are cut"""
     batch_size: PositiveInt = 64
+    #: endif
+    #: if pretrained == "transformers"
+    pretrained: str | None = None
+    """the model whose tokenizer is used: always that of model.pretrained"""
+    max_tokens: Annotated[int, Field(ge=4)] = 128
+    """tokens of a text that the model reads; longer ones are cut"""
+    batch_size: PositiveInt = 32
+    #: endif
     """texts per process and batch"""
     num_workers: NonNegativeInt = 0
     """loader processes per training process"""
 
 
+#: if pretrained == "none"
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
     """Model."""
@@ -45,6 +63,14 @@ class ModelConfig:
     """share of the features that a training step leaves out"""
 
 
+#: endif
+#: if pretrained == "transformers"
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig(Tuning):
+    """Model: all that `tuning` has; settings of your own stand here."""
+
+
+#: endif
 @dataclass(frozen=True, kw_only=True)
 class ObjectiveConfig:
     """Objective.
