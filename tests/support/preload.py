@@ -18,7 +18,7 @@ MODULES = """
     tensorboard.backend.event_processing.event_accumulator tensorboard.plugins.hparams.plugin_data_pb2
     sklearn.model_selection tests.matrix.check tests.matrix.generate tests.matrix.inside tests.support.readers
     filelock torch._dynamo torch.distributed.run torch.distributed.tensor torchmetrics tqdm uvicorn wandb
-    wandb.proto.wandb_internal_pb2 wandb.sdk.launch
+    transformers wandb.proto.wandb_internal_pb2 wandb.sdk.launch
 """
 
 LATE = """
@@ -29,7 +29,9 @@ LATE = """
     onnxscript.rewriter.onnx_fusions PIL.ImageOps opentelemetry.exporter.otlp.proto.http._log_exporter
     opentelemetry.exporter.otlp.proto.http.metric_exporter optuna.importance pydantic.v1
     sklearn.datasets.data sklearn.datasets.descr sklearn.ensemble sqlalchemy.dialects.sqlite
-    sympy.tensor.tensor torch._functorch.aot_autograd torch._inductor.ir torch._inductor.sizevars
+    peft.tuners.lora sympy.tensor.tensor transformers.models.auto.modeling_auto
+    transformers.models.bert.modeling_bert transformers.models.llama.modeling_llama
+    transformers.models.vit.modeling_vit torch._functorch.aot_autograd torch._inductor.ir torch._inductor.sizevars
     torch.distributed.algorithms.ddp_comm_hooks.default_hooks torch.export._trace torch.export.pt2_archive
     torch.fx.experimental.validator torch.onnx._internal.exporter._compat
     torch.onnx._internal.exporter._torchlib.ops torch.profiler._cupti_monitor

@@ -29,6 +29,10 @@ SEVERAL = "check_world config train tests/test_loading.py tests/test_processes.p
 TASK = "images configs/smoke.yaml tests/test_task.py " + " ".join(
     f"task/{name}" for name in ("data", "inputs", "model", "objective", "settings")
 )
+TUNED = "pretrained tuning config training/optim configs/smoke.yaml " + " ".join(
+    [*(f"task/{name}" for name in ("data", "inputs", "model", "settings"))]
+    + [f"tests/{name}.py" for name in ("test_pretrained", "test_task", "tiny")]
+)
 PHRASES = " ".join(f"{PACKAGE}/task/phrases.{suffix}" for suffix in ("csv", "LICENSE"))
 TOKENS = f"{TASK} task/pictures generation tokens"
 MLFLOW, WANDB = "addresses training/loggers training/mlflow_run", "training/loggers training/wandb_run"
@@ -58,6 +62,7 @@ SEAMS = {
     ("strategy", "fsdp"): f"{SEVERAL} distributed/sharding",
     ("precision", "bf16"): "config",
     ("precision", "fp16"): "config",
+    ("pretrained", "transformers"): TUNED,
     ("hpo", "optuna"): SEARCH,
     ("serving", "export"): EXPORT,
     ("serving", "fastapi"): f"{SERVICE} serving/batching tests/test_batching.py",

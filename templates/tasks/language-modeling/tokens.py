@@ -1,22 +1,25 @@
 """Texts as tokens: how files are read, and byte-level BPE (Sennrich et al. 2016, arXiv:1508.07909)."""
 
-#: if pretrained == "transformers"
-import json
-#: endif
+#: if pretrained == "none"
 import pydoc_data.topics
 from collections.abc import Iterable
 from pathlib import Path
-#: if pretrained == "transformers"
-from typing import Any
-#: endif
 
 import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-#: if pretrained == "none"
 
 #: endif
 #: if pretrained == "transformers"
+import json
+import pydoc_data.topics
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from . import pretrained
@@ -31,7 +34,6 @@ HINT = "Give the tokenizer.json of a byte-level BPE."
 #: if pretrained == "transformers"
 HINT = "Give a model whose tokenizer is a byte-level BPE, such as those of GPT-2, Llama 3 and Qwen."
 #: endif
-
 # Byte-level BPE writes each byte as a printable character: itself if it is one, else the next one from 256 on.
 PRINTABLE = [*range(33, 127), *range(161, 173), *range(174, 256)]
 OTHERS = [byte for byte in range(256) if byte not in PRINTABLE]
