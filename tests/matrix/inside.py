@@ -421,7 +421,7 @@ def direction() -> str:
     return str(objective.directions[objective.monitor])
 
 
-def wrong_in_search(samples: int, processes: int) -> str:
+def wrong_in_search(samples: int, processes: int, settings: list[str]) -> str:
     """Run `tune` for two trials, of which the second learns nothing; say what the study lacks."""
     folder = Path(SEARCH)
     out_dir, study = folder.with_name("trial"), folder.name
@@ -436,11 +436,11 @@ def wrong_in_search(samples: int, processes: int) -> str:
     options |= {
         "log_every": 1,
         "num_threads": 1,
-        "model.width": 4,
         "data.batch_size": samples // processes,
         "out_dir": out_dir,
     }
-    run_command("tune", [part for name, value in options.items() for part in (f"--{name}", str(value))])
+    given = [part for name, value in options.items() for part in (f"--{name}", str(value))]
+    run_command("tune", [*given, *settings])
     states = [trial.state.name for trial in made.trials]
     if states != ["COMPLETE", "PRUNED"]:
         log = (folder / "worker-0.log").read_text()

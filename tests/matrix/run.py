@@ -32,7 +32,7 @@ FIRST, PRECISION = (str(CATALOGUE[name].values[0]) for name in ("framework", "pr
 # Harm is counted in steps, each of one batch; and a plain loop draws no numbers for dropout, but goes for the
 # other direction.
 HARMED = ("--log_every", "1", "--optim.accumulate", "1", "--validate_every", "0")
-PLAIN = ("--model.dropout", "0", "--objective.monitor", "loss", "--ema_decay", "0")
+PLAIN = ("--objective.monitor", "loss", "--ema_decay", "0")
 PARTS = ("train", "numbers", "harm", "predict", "export", "serve", "tune")  # of the proof of a project
 
 
@@ -157,8 +157,9 @@ class Runner:
         key = key_of(closure(plain, "train"), "numbers")
 
         async def run() -> None:
-            await self.start(plain, key, ENDS_WITH, *PLAIN)
-            call = (inside.wrong_in_numbers, [*arguments_of_run(plain, 0, ENDS_WITH), *PLAIN], ENDS_WITH)
+            more = [*PLAIN, *own_network(plain, "--model.dropout", "0")]
+            await self.start(plain, key, ENDS_WITH, *more)
+            call = (inside.wrong_in_numbers, [*arguments_of_run(plain, 0, ENDS_WITH), *more], ENDS_WITH)
             await self.expect_nothing_wrong(*call, cwd=self.folder / key)
 
         await self.programs.once("numbers", key, run)
@@ -244,8 +245,9 @@ class Runner:
             if "mlflow" in str(project.answers["loggers"]):
                 await self.prepare_mlflow(folder / inside.SEARCH)
             processes = 1 if project.answers["strategy"] == "single" else 2
+            small = own_network(project, "--model.width", "4")
             await self.expect_nothing_wrong(
-                inside.wrong_in_search, samples_of(project), processes, cwd=folder
+                inside.wrong_in_search, samples_of(project), processes, small, cwd=folder
             )
 
         await self.programs.once("tune", key_of(files), run)
@@ -298,8 +300,14 @@ def arguments_of_run(project: Rendered, ranks: int, steps: int, times: int = 1) 
     return [
         *("--out_dir", RUN, "--epochs", "3", "--max_steps", str(steps), "--num_threads", "1"),
         *("--log_every", "3", "--validate_every", "2", "--optim.accumulate", "2"),
-        *("--model.width", "4", "--ema_decay", "0.5", "--data.batch_size", str(samples // (ranks or 1))),
+        *("--ema_decay", "0.5", "--data.batch_size", str(samples // (ranks or 1))),
+        *own_network(project, "--model.width", "4"),
     ]
+
+
+def own_network(project: Rendered, *settings: str) -> list[str]:
+    """Settings of the network that a task brings; the small one of `pretrained` has its size, and no dropout."""
+    return [*settings] if CATALOGUE.resolve(project.answers)["pretrained"] == "none" else []
 
 
 def expect_restored(project: Rendered, first: list[inside.Observed], then: list[inside.Observed]) -> None:
@@ -308,7 +316,8 @@ def expect_restored(project: Rendered, first: list[inside.Observed], then: list[
     began = frozenset[tuple[str, str]]().union(*(process.began_with for process in then))
     if lost := sorted(began - saved):
         raise WrongError(f"a resumed run begins with what its checkpoint does not hold: {lost}")
-    wanted = {"exp_avg", "exp_avg_sq", "average", "lr", "reference", "head.weight", "samples", "kept"}
+    wanted = {"exp_avg", "exp_avg_sq", "average", "lr", "reference", "samples", "kept"}
+    wanted |= {*own_network(project, "head.weight")}
     if project.answers["precision"] == "fp16":
         wanted |= {"scale"}
         if ("scale", repr(inside.OTHER_SCALE)) not in saved:

@@ -215,7 +215,9 @@ def adapt(model: PreTrainedModel, cfg: Tuning) -> nn.Module:
         raise UserError(f"model.lora_targets={cfg.lora_targets}: no module can be adapted. Such can: {known}.")
     transposed = any(isinstance(found[name], Conv1D) for name in names)
     scales = {"r": cfg.lora_rank, "lora_alpha": cfg.lora_alpha, "lora_dropout": cfg.lora_dropout}
-    return LoraModel(model, LoraConfig(**scales, target_modules=names, fan_in_fan_out=transposed), "default")
+    settings = LoraConfig(**scales, target_modules=names, fan_in_fan_out=transposed)
+    adapted: nn.Module = LoraModel(model, settings, "default")
+    return adapted
 
 
 def frozen_weights(net: nn.Module) -> dict[str, Tensor]:
@@ -254,9 +256,8 @@ def rates(net: nn.Module) -> dict[nn.Parameter, float]:
     return {weight: net.rates[name] for name, weight in net.named_parameters()} if isinstance(net, Tuned) else {}
 
 
-def save(net: Tuned, assets: dict[str, bytes], folder: Path) -> None:
+def save(net: Any, assets: dict[str, bytes], folder: Path) -> None:
     """Write what plain transformers loads: config.json, model.safetensors, and the files that came with the model."""
-    model: Any = net.merged()
-    model.save_pretrained(folder)
+    net.merged().save_pretrained(folder)
     for name in assets.keys() - {CONFIG}:
         (folder / name).write_bytes(assets[name])

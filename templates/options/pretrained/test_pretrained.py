@@ -29,7 +29,7 @@ def tuned(small, folder):
     """Settings of a short run that begins with the tiny model; other settings of the model can be given."""
 
     def settings(**model):
-        model = replace(small.model, pretrained=str(folder), **model)
+        model = replace(small.model, **{"pretrained": str(folder), **model})
         return replace(small, precision="fp32", max_steps=8, epochs=8, validate_every=4, model=model)
 
     return settings

@@ -108,7 +108,8 @@ class Vocabulary:
             self.tokenizer = Tokenizer.from_str(content.decode())
             self.tokenizer.encode_special_tokens = True  # END in a text is text
             number: int | None = self.tokenizer.token_to_id(end)
-            texts = [self.tokenizer.id_to_token(i) or "" for i in range(self.tokenizer.get_vocab_size())]
+            size = 1 + max(self.tokenizer.get_vocab().values())  # numbers may have gaps
+            texts = [self.tokenizer.id_to_token(i) or "" for i in range(size)]
         #: if pretrained == "none"
         if number is None:
             raise UserError(f"{name}: this tokenizer has no token {end}. Add it, or leave out --data.tokenizer.")

@@ -65,7 +65,7 @@ def encode(given: Sequence[str], assets: dict[str, bytes], most: int, source: ob
     return [np.array(one.ids, np.int64) for one in found]
 
 
-def fill(rows: Sequence[Tokens]) -> Tokens:
+def fill(rows: Sequence[NDArray[Any]]) -> Tokens:
     """One row for each text, filled up to the longest [N, L]."""
     filled = np.full((len(rows), max(map(len, rows))), PADDING, np.int64)
     for row, tokens in zip(filled, rows, strict=True):

@@ -16,6 +16,8 @@ SMALL: dict[str, Any] = {  # what is trained without `pretrained`: two layers, r
     "num_hidden_layers": 2,
     "num_attention_heads": 4,
     "intermediate_size": 128,
+    "hidden_dropout_prob": 0.0,
+    "attention_probs_dropout_prob": 0.0,
     "pad_token_id": 0,
 }
 
