@@ -306,7 +306,7 @@ def arguments_of_run(project: Rendered, ranks: int, steps: int, times: int = 1) 
 
 
 def own_network(project: Rendered, *settings: str) -> list[str]:
-    """Settings of the network that a task brings; the small one of `pretrained` has its size, and no dropout."""
+    """Settings of the network that a task brings; the small pretrained one has a size, and no dropout."""
     return [*settings] if CATALOGUE.resolve(project.answers)["pretrained"] == "none" else []
 
 

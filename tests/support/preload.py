@@ -31,7 +31,8 @@ LATE = """
     sklearn.datasets.data sklearn.datasets.descr sklearn.ensemble sqlalchemy.dialects.sqlite
     peft.tuners.lora sympy.tensor.tensor transformers.models.auto.modeling_auto
     transformers.models.bert.modeling_bert transformers.models.llama.modeling_llama
-    transformers.models.vit.modeling_vit torch._functorch.aot_autograd torch._inductor.ir torch._inductor.sizevars
+    transformers.models.vit.modeling_vit
+    torch._functorch.aot_autograd torch._inductor.ir torch._inductor.sizevars
     torch.distributed.algorithms.ddp_comm_hooks.default_hooks torch.export._trace torch.export.pt2_archive
     torch.fx.experimental.validator torch.onnx._internal.exporter._compat
     torch.onnx._internal.exporter._torchlib.ops torch.profiler._cupti_monitor

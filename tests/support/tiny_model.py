@@ -1,4 +1,4 @@
-"""Write the tiny model that the tests of a project make, from within its folder: `python tiny_model.py FOLDER`."""
+"""Write the tiny model of the tests of a project, in whose folder this runs: `tiny_model.py FOLDER`."""
 
 import importlib
 import sys

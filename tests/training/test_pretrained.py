@@ -1,4 +1,4 @@
-"""Models of transformers that projects train further: with adapters, in two processes, and what others get of them."""
+"""Models of transformers that projects train further, and what other programs get of them."""
 
 import json
 from pathlib import Path
@@ -16,7 +16,9 @@ AUTO = {
     "language-modeling": "AutoModelForCausalLM",
 }
 TEXTS = ("the quick brown fox", "Größe")
-SHORT = "--config configs/smoke.yaml --num_threads 1 --epochs 50 --max_steps 8 --save_every 4 --model.lora_rank 4"
+SHORT = (
+    "--config configs/smoke.yaml --num_threads 1 --epochs 50 --max_steps 8 --save_every 4 --model.lora_rank 4"
+)
 TASKS = ["text-classification", "language-modeling", "image-classification"]
 ALL = [
     ("text-classification", "ignite", "fsdp", "fp32"),
@@ -88,7 +90,9 @@ def test_help_and_a_hub_id_without_internet_answer_in_a_line_and_import_no_more_
     project = new(tmp_path, task="text-classification", framework="lightning")
     asked = project.start("-X", "importtime", "-m", "my_project.train", "--help")
     assert "--model.lora_rank" in asked.stdout
-    assert not {"torch", "transformers"} & {line.rpartition("|")[2].strip() for line in asked.stderr.splitlines()}
+    assert not {"torch", "transformers"} & {
+        line.rpartition("|")[2].strip() for line in asked.stderr.splitlines()
+    }
     train = ("-m", "my_project.train", "--model.pretrained", "no-owner/no-model")
     done = project.start(*train, HF_HUB_OFFLINE="1", HF_HOME=str(tmp_path / "cache"))
     assert done.returncode == 1

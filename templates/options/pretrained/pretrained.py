@@ -38,9 +38,9 @@ logging.disable_progress_bar()
 def load(call: Callable[..., Any], name: str, hint: str, **options: Any) -> Any:
     """What a `from_pretrained` gives for a folder or a hub id; raises `UserError` if it gives nothing."""
     folder = Path(name).expanduser()
+    if not folder.is_dir() and (folder.is_absolute() or name.startswith((".", "~"))):
+        raise UserError(f"model.pretrained={name}: there is no such folder. {hint}")
     try:
-        if not folder.is_dir() and (folder.is_absolute() or name.startswith((".", "~"))):
-            raise OSError("there is no such folder")
         return call(str(folder) if folder.is_dir() else name, **options)
     except Exception as error:  # whatever is wrong with files that others made, or with the network
         reason = " ".join(str(error).split()).partition(". ")[0].rstrip(".")[:200]

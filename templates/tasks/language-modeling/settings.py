@@ -26,17 +26,15 @@ class DataConfig:
 
     path: File | None = None
     """text file, or folder of .txt files, in UTF-8; without it, the topics of Python's help()"""
-    #: if pretrained == "none"
-    vocabulary: Annotated[int, Field(ge=257)] = 1024
-    """tokens that the tokenizer learns at most: the 256 bytes, the end of a text, and merges"""
-    tokenizer: File | None = None
-    """tokenizer.json of a byte-level BPE to take instead of learning one"""
-    #: endif
     #: if pretrained == "transformers"
     pretrained: str | None = None
-    """the model whose tokenizer is used: always that of model.pretrained"""
+    """the model whose tokenizer is used: always that of model.pretrained; without it, one is learned"""
+    #: endif
     vocabulary: Annotated[int, Field(ge=257)] = 1024
-    """tokens that the tokenizer of a small model without a name learns at most"""
+    """tokens that the tokenizer learns at most: the 256 bytes, the end of a text, and merges"""
+    #: if pretrained == "none"
+    tokenizer: File | None = None
+    """tokenizer.json of a byte-level BPE to take instead of learning one"""
     #: endif
     window: Annotated[int, Field(ge=2)] = 128
     """tokens that the model sees at once"""

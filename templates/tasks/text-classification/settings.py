@@ -34,15 +34,14 @@ class DataConfig:
     #: if pretrained == "none"
     max_bytes: PositiveInt = 1024
     """bytes of a text in UTF-8 that the model reads; longer ones are cut"""
-    batch_size: PositiveInt = 64
     #: endif
     #: if pretrained == "transformers"
     pretrained: str | None = None
     """the model whose tokenizer is used: always that of model.pretrained"""
     max_tokens: Annotated[int, Field(ge=4)] = 128
     """tokens of a text that the model reads; longer ones are cut"""
-    batch_size: PositiveInt = 32
     #: endif
+    batch_size: PositiveInt = 64
     """texts per process and batch"""
     num_workers: NonNegativeInt = 0
     """loader processes per training process"""
