@@ -19,7 +19,14 @@ PAD = "<pad>"
 
 Tokens = NDArray[np.int64]
 
-load = lru_cache(2)(Tokenizer.from_str)  # of the model that answers, and of the one before
+
+@lru_cache(4)  # of the model that answers, and of the one before
+def load(content: bytes, most: int) -> Tokenizer:
+    """A tokenizer that cuts texts; nothing may change it later, as threads share it."""
+    tokenizer = Tokenizer.from_str(content.decode())
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(most)
+    return tokenizer
 
 
 def read(name: str | None, small: dict[str, Any]) -> dict[str, bytes]:
@@ -47,20 +54,19 @@ def describe(assets: dict[str, bytes], most: int) -> dict[str, int]:
     if most > (longest := pretrained.longest(config, assets)):
         raise UserError(f"data.max_tokens={most}: this model reads {longest} tokens at most. Give as many, or fewer.")
     ends = config.get("eos_token_id")  # stands for padding where a model has none
-    padding = config.get("pad_token_id") or (ends[0] if isinstance(ends, list) else ends) or 0
+    known = (config.get("pad_token_id"), ends[0] if isinstance(ends, list) else ends, 0)
+    padding = next(number for number in known if number is not None)
     return {"max_tokens": most, "num_tokens": config["vocab_size"], "padding": padding}
 
 
-def encode(given: Sequence[str], assets: dict[str, bytes], most: int, source: object) -> list[Tokens]:
-    """Texts as tokens, those that the model expects at both ends included; how many had to be cut is said.
+def encode(given: Sequence[str], assets: dict[str, bytes], most: int, source: object = "") -> list[Tokens]:
+    """Texts as tokens, those that the model expects at both ends included; of a source, it is said how many are cut.
 
     Raises `UserError` for an empty text.
     """
-    tokenizer = load(assets["tokenizer.json"].decode())
-    tokenizer.no_padding()
-    tokenizer.enable_truncation(most)
+    tokenizer = load(assets["tokenizer.json"], most)
     found = tokenizer.encode_batch([text.decode() for text in texts.encode(given, sys.maxsize, source)])
-    if long := sum(bool(one.overflowing) for one in found):
+    if (long := sum(bool(one.overflowing) for one in found)) and source:
         LOG.warning("%s: %d of %d texts are longer than %d tokens and are cut.", source, long, len(given), most)
     return [np.array(one.ids, np.int64) for one in found]
 

@@ -56,7 +56,7 @@ def extend(app: FastAPI, reader: Any, answer: Answer) -> Answer:
 
     def encode(model: Any, texts: list[str]) -> list[Any]:
         most = model.about["max_tokens"]
-        rows = tokens.encode(texts, model.assets, most + 1, "inputs")
+        rows = tokens.encode(texts, model.assets, most + 1)
         for i, row in enumerate(rows):
             if len(row) > most:
                 raise HTTPException(422, f"inputs[{i}]: it has more than {most} tokens")
