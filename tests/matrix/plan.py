@@ -49,7 +49,7 @@ def outside(catalogue: Catalogue) -> list[Answers]:
         frozenset(pair)
         for first, second in combinations(axes, 2)
         for pair in product(settings(first, axes[first]), settings(second, axes[second]))
-        if special & set(pair)
+        if special & set(pair) and not catalogue.objections(answers_of(catalogue, pair))
     }
     rows: list[Answers] = []
     while pairs:
@@ -63,6 +63,10 @@ def settings(name: str, values: Iterable[Answer]) -> list[Setting]:
     return [(name, written(value)) for value in values]
 
 
+def answers_of(catalogue: Catalogue, pair: Iterable[Setting]) -> dict[str, Answer]:
+    return {name: catalogue[name].parse(value.replace("+", ",")) for name, value in pair}
+
+
 def pairs_of(answers: Answers) -> set[frozenset[Setting]]:
     return {frozenset(pair) for pair in combinations([(n, written(a)) for n, a in answers.items()], 2)}
 
@@ -71,8 +75,7 @@ def _row(
     catalogue: Catalogue, axes: dict[str, list[Answer]], pairs: set[frozenset[Setting]]
 ) -> dict[str, Answer]:
     """Answers to all questions in which a pair that is open meets, and more where it can be."""
-    first = dict(min(sorted(pair) for pair in pairs))
-    row: dict[str, Answer] = {name: catalogue[name].parse(first[name].replace("+", ",")) for name in first}
+    row = answers_of(catalogue, min(sorted(pair) for pair in pairs))
     for name in axes:
         if name in row:
             continue

@@ -18,7 +18,7 @@ HELPERS = {
     path.name.partition(".")[0]
     for path in STUBS.glob("src/*/*.py.jinja")
     if OF_TASK in path.read_text("utf-8")
-}  # modules beside `task/`, which no other than it calls
+} | {"pretrained"}  # modules beside `task/`, which no other than it calls, but for what an export writes
 TESTS_OF_TASK = {
     f"tests/{path.name.removesuffix('.jinja')}"
     for path in STUBS.glob("tests/*.py.jinja")
@@ -28,7 +28,6 @@ TESTS_OF_TASK = {
 # Each room imports from those above it, and from itself if it is a folder.
 ORDER = (
     {"errors", "interface", "paths", "seeding", "tuning"},
-    {"pretrained"},
     HELPERS,  # of each other, too
     {"task"},
     {"addresses", "config"},
