@@ -155,6 +155,13 @@ def ruled_out(catalogue: Catalogue) -> Iterator[Refused]:
         value: Answer = ["nonsense"] if question.multiselect else "nonsense"
         if question.type != "bool":
             yield Refused({question.name: value}, question.name, question.unknown(value))
+    for pair in combinations(closed, 2):
+        if all(question.core for question in pair):
+            continue
+        for values in product(*(question.values for question in pair)):
+            answers = {question.name: value for question, value in zip(pair, values, strict=True)}
+            for name, reason in catalogue.objections(answers).items():
+                yield Refused(answers, name, reason)
     core = [question for question in closed if question.core]
     for values in product(*(question.values for question in core)):
         answers = {question.name: value for question, value in zip(core, values, strict=True)}
