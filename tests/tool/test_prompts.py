@@ -187,6 +187,7 @@ def test_the_review_says_what_was_chosen_in_words_and_leaves_out_what_is_empty(t
         "How many optimizers": "One",
         "How many devices": "One",
         "Precision": "bfloat16",
+        "Pretrained models": "None",
         "Loggers": "MLflow, Weights & Biases",
         "Hyperparameter search": "None",
         "Export and serving": "Export and a FastAPI service",

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from itertools import chain
+from logging import getLogger
 from pathlib import Path
 #: if task != "image-classification"
 from tempfile import TemporaryDirectory
@@ -31,7 +32,8 @@ SIDES = ("height", "width")
 #: endif
 BASE = "base"  # in a state_dict with adapters: which weights they belong to
 
-logging.set_verbosity_error()  # what matters is said here, in a line
+getLogger("huggingface_hub").setLevel("ERROR")  # what matters is said here, in a line
+logging.set_verbosity_error()
 logging.disable_progress_bar()
 
 
