@@ -3,13 +3,14 @@
 import hashlib
 import json
 from collections.abc import Callable
+from copy import deepcopy
 from itertools import chain
 from logging import getLogger
 from pathlib import Path
 #: if task != "image-classification"
 from tempfile import TemporaryDirectory
 #: endif
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -175,12 +176,13 @@ class Tuned(nn.Module):
                 part.train(mode and any(weight.requires_grad for weight in part.parameters()))
         return self
 
-    def merged(self) -> nn.Module:
-        """The model alone, for other programs; from then on its adapters are part of its weights."""
-        if self.adapted:
-            tuner: Any = self.model
-            self.model, self.adapted = tuner.merge_and_unload(safe_merge=True), False
-        return self.model
+    def merged(self) -> Self:
+        """This module, or a copy in which adapters are part of the weights."""
+        if not self.adapted:
+            return self
+        other: Any = deepcopy(self)
+        other.model, other.adapted = other.model.merge_and_unload(safe_merge=True), False
+        return cast("Self", other)
 
 
 def find_layers(model: PreTrainedModel) -> list[nn.Module]:
@@ -238,6 +240,8 @@ def digest(net: nn.Module) -> str:
 
 def leave_base(net: Tuned, state: dict[str, Any], prefix: str, *args: Any) -> None:
     """Let a `state_dict` hold adapters and head, and say which weights they belong to: a hash, and a name."""
+    if not net.adapted:  # a copy whose weights are merged
+        return
     for name in frozen_weights(net):
         del state[prefix + name]
     state[prefix + BASE] = torch.frombuffer(bytearray(f"{net.base} {net.name}".encode()), dtype=torch.uint8)
@@ -245,6 +249,8 @@ def leave_base(net: Tuned, state: dict[str, Any], prefix: str, *args: Any) -> No
 
 def take_base(net: Tuned, state: dict[str, Any], prefix: str, *args: Any) -> None:
     """Let a `state_dict` be loaded that says which weights it belongs to; raises `UserError` if these are others."""
+    if not net.adapted:
+        return
     saved = bytes(state.pop(prefix + BASE, torch.empty(0, dtype=torch.uint8)).tolist()).decode(errors="replace")
     before, _, name = saved.partition(" ")
     if before != net.base:
@@ -260,6 +266,6 @@ def rates(net: nn.Module) -> dict[nn.Parameter, float]:
 
 def save(net: Any, assets: dict[str, bytes], folder: Path) -> None:
     """Write what plain transformers loads: config.json, model.safetensors, and the files that came with the model."""
-    net.merged().save_pretrained(folder)
+    net.merged().model.save_pretrained(folder)
     for name in assets.keys() - {CONFIG}:
         (folder / name).write_bytes(assets[name])

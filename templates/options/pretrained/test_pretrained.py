@@ -56,7 +56,7 @@ def test_adapters_alone_are_saved_and_plain_transformers_loads_what_they_make_of
         adapted, _ = ask(trained.net, Auto.from_pretrained(folder))
         pretrained.save(trained.net, trained.assets, cfg.out_dir / "saved")
         torch.manual_seed(1)
-        merged, theirs = ask(trained.net, Auto.from_pretrained(cfg.out_dir / "saved").eval())
+        merged, theirs = ask(trained.net.merged(), Auto.from_pretrained(cfg.out_dir / "saved").eval())
     torch.testing.assert_close(theirs, merged, rtol=0, atol=0)
     torch.testing.assert_close(merged, adapted, rtol=1e-4, atol=1e-4)
     after = load_file(folder / "model.safetensors")

@@ -34,8 +34,7 @@ class Exported(nn.Module):
     #: if pretrained == "transformers"
     def __init__(self, net: Any) -> None:
         super().__init__()
-        net.merged()
-        self.net, self.most = net, dict[str, int]()  # of axes that the network bounds
+        self.net, self.most = net.merged(), dict[str, int]()  # of axes that the network bounds
 
     #: endif
     def forward(self, pixels: Tensor) -> Tensor:

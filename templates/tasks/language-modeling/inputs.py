@@ -43,8 +43,7 @@ class Exported(nn.Module):
     #: if pretrained == "transformers"
     def __init__(self, net: Any) -> None:
         super().__init__()
-        net.merged()
-        self.net, self.most = net, {"length": net.most}  # of axes that the network bounds
+        self.net, self.most = net.merged(), {"length": net.most}  # of axes that the network bounds
 
     #: endif
     def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:

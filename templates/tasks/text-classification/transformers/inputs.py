@@ -23,15 +23,11 @@ EXAMPLE_TOKENS = 12
 
 
 class Exported(nn.Module):
-    """What is exported: from texts as tokens [B, L] int64, filled up with -1, to probabilities [B, num_classes].
-
-    Adapters of the network become part of its weights.
-    """
+    """What is exported: from texts as tokens [B, L] int64, filled up with -1, to probabilities [B, num_classes]."""
 
     def __init__(self, net: Any) -> None:
         super().__init__()
-        net.merged()
-        self.net, self.most = net, {"length": net.most}  # of axes that the network bounds
+        self.net, self.most = net.merged(), {"length": net.most}  # of axes that the network bounds
 
     def forward(self, codes: Tensor) -> Tensor:
         probabilities: Tensor = self.net(codes).float().softmax(dim=1)
@@ -84,5 +80,5 @@ def predictions(answers: Arrays, about: dict[str, Any]) -> list[dict[str, Any]]:
 def predict(net: nn.Module, text: str, about: dict[str, Any], assets: dict[str, bytes]) -> dict[str, Any]:
     """What the network says of one text."""
     rows = tokens.fill(tokens.encode([text], assets, about["max_tokens"], text[:40]))
-    answer = Exported(net).eval()(torch.from_numpy(rows))
+    answer = net(torch.from_numpy(rows)).float().softmax(dim=1)
     return predictions({"probabilities": answer.numpy()}, about)[0]
