@@ -10,8 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import optuna
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
 from tests.support.projects import Project, rendered, write
 from tests.support.servers import free_port, wait_for
@@ -22,7 +20,7 @@ SEARCH, EPOCHS, SEEDS = 30, 10, (0, 1)
 WORKER = """
 import sys
 from my_project import train
-from my_project.search import worker
+from my_project.search.run import Worker
 from my_project.search.settings import read_command
 
 def run(cfg, report):
@@ -31,18 +29,16 @@ def run(cfg, report):
     return score
 
 train.run = run
-one = worker.Worker(*read_command())
+one = Worker()
+one.open(*read_command())
 print("ready", flush=True)
 sys.stdin.readline()
 one.work()
 """
 CREATE = """
+from my_project.search.run import Worker
 from my_project.search.settings import read_command
-from my_project.search.study import create_study
-from my_project.training.module import build_objective, load_data
-cfg, search = read_command()
-data = load_data(cfg)
-create_study(cfg, search, data, build_objective(cfg, data))
+Worker().open(*read_command())
 """
 
 
@@ -67,12 +63,12 @@ def trials_a_second(project: Project, url: str, study: str, workers: int) -> flo
         subprocess.Popen(
             [sys.executable, "-c", WORKER, *flags],
             cwd=project.folder,
-            env=project.settings | {"SEARCH_WORKER": f"{study}-{number}"},
+            env=project.settings,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
         )
-        for number in range(workers)
+        for _ in range(workers)
     ]
     for worker in running:
         assert worker.stdout
@@ -88,7 +84,7 @@ def trials_a_second(project: Project, url: str, study: str, workers: int) -> flo
 def storages(project: Project) -> Iterator[str]:
     """A row for each storage: the best of some repeats, which alternate."""
     with redis(project.folder) as url:
-        places = {"journal file (default)": "{}.log", "SQLite": "sqlite:///{}.db", "Redis": url}
+        places = {"SQLite (default)": "sqlite:///{}.db", "journal file": "{}.log", "Redis": url}
         if not shutil.which("redis-server"):
             del places["Redis"]
         speeds: dict[tuple[str, int], list[float]] = {}
@@ -114,9 +110,7 @@ def pruning(project: Project) -> Iterator[str]:
             project.run("-m", "my_project.tune", *flags.split(), "--pruner", pruner, "--num_threads", "1")
             folder = project.folder / "runs" / study
             spent[pruner] = sum(last_step(run) for run in folder.glob("trial-*/metrics.csv"))
-            journal = str(folder / "journal.log")
-            backend = JournalFileBackend(journal, JournalFileOpenLock(journal))
-            best = optuna.load_study(study_name=study, storage=JournalStorage(backend)).best_value
+            best = optuna.load_study(study_name=study, storage=f"sqlite:///{folder}/study.db").best_value
             saved = 1 - spent[pruner] / spent["none"]
             yield f"| {seed} | {pruner} | {spent[pruner]} | {saved:.0%} | {best:.4f} |"
 
@@ -137,7 +131,7 @@ Written by `make bench ARGS=search`.
 ## Trials a second that a storage bears
 
 {TRIALS} trials of the TPE sampler over five settings, each with one report, a decision whether to prune, and
-the lease that keeps it from being lost, but without training. Best and median of {REPEATS} runs that
+what keeps it from being lost, but without training. Best and median of {REPEATS} runs that
 alternate.
 
 | storage | 1 worker, best | median | 2 workers, best | median |

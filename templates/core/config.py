@@ -154,16 +154,21 @@ def build_parser(command: str) -> Parser:
     return parser
 
 
-def parse(command: str, *, of_run: bool = False, **own: Mapping[str, Any]) -> tuple[Config, Namespace]:
+def parse(
+    command: str, more: type | None = None, *, of_run: bool = False, **own: Mapping[str, Any]
+) -> tuple[Config, Namespace]:
     """Read a command line: the settings, and the arguments that belong to this command alone.
 
     Args:
+        more: a dataclass with settings of this command alone.
         of_run: the command has `--run DIR`, and the settings of that run are the defaults.
         own: arguments of this command alone, by their names or flags, as `add_argument` takes them.
     """
     parser = build_parser(command)
     for name, options in own.items():
         parser.add_argument(name, **options)
+    if more:
+        parser.add_class_arguments(more, as_group=False)
     parser.add_class_arguments(Config, as_group=False)
     if of_run:
         parser.add_argument("--run", type=File, help="folder of a run; without it, the newest with weights")

@@ -26,8 +26,6 @@ import optuna
 import torch
 import yaml
 from numpy.typing import NDArray
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
 from optuna.study import StudyDirection
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
@@ -426,24 +424,28 @@ def wrong_in_search(samples: int, processes: int, settings: list[str]) -> str:
     folder = Path(SEARCH)
     out_dir, study = folder.with_name("trial"), folder.name
     folder.mkdir(parents=True, exist_ok=True)
-    storage = JournalStorage(JournalFileBackend(str(folder / "journal.log")))
+    storage = f"sqlite:///{folder}/study.db"
     way = StudyDirection.MAXIMIZE if direction() == "max" else StudyDirection.MINIMIZE
     made = optuna.create_study(storage=storage, study_name=study, direction=way)
     for rate in (1e-2, 1e-4):
         made.enqueue_trial({"optim.lr": rate})
     os.environ["PYTHONPATH"] = sys.path[0]
-    options = {"study": study, "trials": 2, "processes": processes, "pruner": "hyperband", "epochs": 2}
+    options = {"study": study, "trials": 2, "pruner": "hyperband", "epochs": 2}
     options |= {
         "log_every": 1,
         "num_threads": 1,
         "data.batch_size": samples // processes,
         "out_dir": out_dir,
     }
-    given = [part for name, value in options.items() for part in (f"--{name}", str(value))]
-    run_command("tune", [*given, *settings])
+    words = [part for name, value in options.items() for part in (f"--{name}", str(value))] + settings
+    if processes == 1:
+        run_command("tune", words)
+    else:
+        launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+        subprocess.run([sys.executable, *launcher, "-m", f"{PACKAGE}.tune", *words], check=True)
     states = [trial.state.name for trial in made.trials]
     if states != ["COMPLETE", "PRUNED"]:
-        log = (folder / "worker-0.log").read_text()
+        log = "".join(path.read_text() for path in folder.glob("trial-*/*.log"))
         return f"the trials ended as {states}\n{[trial.intermediate_values for trial in made.trials]}\n{log}"
     best = yaml.safe_load((folder / "best.yaml").read_text())
     score = json.loads((folder / "trial-0000/best.json").read_text())["score"]

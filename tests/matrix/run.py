@@ -238,7 +238,7 @@ class Runner:
 
     async def tune(self, project: Rendered) -> None:
         """A search of two trials ends the second one early."""
-        files = closure(project, "tune") | closure(project, "search.worker")
+        files = closure(project, "tune") | closure(project, "search.run")
 
         async def run() -> None:
             folder = write(project, self.folder / f"tune-{key_of(files)}")

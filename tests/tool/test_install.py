@@ -177,10 +177,9 @@ def commands(readme: Path) -> Iterator[str]:
 
 
 def verbs(folder: Path) -> set[str]:
-    """The modules that a user can run; `tune` starts a worker, nobody else does."""
+    """The modules that a user can run."""
     modules = (folder / "src/my_digits").glob("*.py")
-    found = {path.stem for path in modules if '__name__ == "__main__"' in path.read_text("utf-8")}
-    return found - {"worker"}
+    return {path.stem for path in modules if '__name__ == "__main__"' in path.read_text("utf-8")}
 
 
 def write_inputs(folder: Path) -> None:

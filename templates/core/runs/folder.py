@@ -77,7 +77,7 @@ def begin(cfg: Config, data: Data, progress: Progress, stack: ExitStack) -> Conf
     folder = cfg.out_dir or _claim()
     try:
         (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
-        stack.enter_context(FileLock(folder / ".lock", timeout=3))  # loaders of one that was killed need a moment
+        stack.enter_context(lock(folder))
         # Again, as another run may have been at work there since the first look.
         found = _checkpoint(cfg) if cfg.out_dir else None
         if found and cfg.resume == "auto" and files.step_of(found) != progress.steps:
@@ -91,6 +91,14 @@ def begin(cfg: Config, data: Data, progress: Progress, stack: ExitStack) -> Conf
         text = f"another run is at work there, or was just now (process {process}). Stop it, or give another --out_dir."
         raise BusyError(f"out_dir={folder}: {text}") from None
     return cfg
+
+
+def lock(folder: Path) -> FileLock:
+    """What a run holds while it is at work in a folder; who holds it in this process can train there.
+
+    Raises `filelock.Timeout` after three seconds: loaders of a run that was killed need a moment.
+    """
+    return FileLock(folder / ".lock", timeout=3, is_singleton=True)
 
 
 def _prepare(folder: Path, cfg: Config, data: Data, progress: Progress) -> None:

@@ -1,19 +1,19 @@
-import os
+import signal
 import sys
 import time
-from collections import Counter
-from copy import deepcopy
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Event, Thread
 
 import optuna
 import pytest
+from filelock import FileLock
 from optuna.distributions import (
     CategoricalDistribution,
     FloatDistribution,
     IntDistribution,
 )
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 
 from my_project import train, tune
@@ -29,14 +29,22 @@ from my_project.search import (
     settings,
     study,
 )
-from my_project.search.leases import MOST_LOSSES, Leases
-from my_project.search.worker import Worker
 from my_project.task.objective import Objective
 from my_project.task.settings import DataConfig
+from my_project.training.signals import SIGNALS
 
 SMOKE = str(Path(__file__).parents[1] / "configs/smoke.yaml")
 STEPS = ["--epochs", "16", "--max_steps", "16", "--validate_every", "8"]
 FEW = ["--config", SMOKE, *STEPS, "--trials", "3", "--num_threads", "1", "--precision", "fp32"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _handlers():
+    """A search handles signals until its process ends."""
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="module")
@@ -52,29 +60,40 @@ def searched(tmp_path_factory, low):
     folder = tmp_path_factory.mktemp("runs") / "search"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["tune", *FEW, *low, "--out_dir", str(folder.with_name("default"))])
-        patch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
         tune.main()
     return folder
 
 
 @pytest.fixture
-def storage(tmp_path):
-    storage = study.open_storage(str(tmp_path / "journal.log"))
-    optuna.create_study(storage=storage, study_name="search", direction="maximize")
-    return storage
+def queue(tmp_path, command_line):
+    """A function that opens a study of 100 samples in a new folder, each time as another worker."""
+
+    def open_queue(*flags):
+        command_line(*flags, "--out_dir", tmp_path / "default")
+        return study.open_study(*settings.read_command(), "maximize", 100)
+
+    return open_queue
 
 
 def trials_of(folder):
-    return study.open_storage(str(folder / "journal.log")).get_all_trials(0)
+    return optuna.load_study(study_name="search", storage=f"sqlite:///{folder}/study.db").trials
 
 
-def leases(storage, owner, lease_s=60.0):
-    return Leases(storage, "search", owner, lease_s)
+@contextmanager
+def at_work(folder):
+    """Hold the lock of a run, as another process does."""
+    begun, done = Event(), Event()
 
+    def hold():
+        with FileLock(folder / ".lock"):
+            begun.set()
+            done.wait()
 
-def add_trials(storage, count):
-    for _ in range(count):
-        storage.create_new_trial(0, optuna.trial.create_trial(state=TrialState.WAITING))
+    (thread := Thread(target=hold)).start()
+    begun.wait()
+    yield
+    done.set()
+    thread.join()
 
 
 def test_a_search_ends_each_of_its_trials(searched):
@@ -100,27 +119,19 @@ def test_the_best_settings_give_the_best_score_again(searched, low, command_line
     assert train.run(cfg) == best
 
 
-@pytest.mark.parametrize(("processes", "launcher"), [(1, "python"), (2, "torchrun --nproc-per-node 2")])
-def test_its_last_line_starts_the_best_settings_as_its_trials_were(
-    processes, launcher, searched, low, command_line, capsys
-):
-    command_line(*FEW, *low, "--processes", processes, "--out_dir", searched.with_name("default"))
+def test_a_search_that_is_complete_trains_nothing_and_says_what_comes_next(searched, low, command_line, capsys):
+    before = len(trials_of(searched))
+    command_line(*FEW, *low, "--out_dir", searched.with_name("default"))
     tune.main()
     said = capsys.readouterr().out
-    assert f"next: {launcher} -m my_project.train --" in said
+    assert "next: python -m my_project.train --" in said
+    assert "trains" not in said
+    assert len(trials_of(searched)) == before
 
 
 def test_a_search_draws_its_pictures(searched):
     for name in run.PLOTS:
         assert (searched / f"{name}.png").stat().st_size > 1000
-
-
-def test_a_search_that_is_complete_starts_no_worker(searched, low, command_line, capsys):
-    (searched / "worker-0.log").unlink()
-    command_line(*FEW, *low, "--out_dir", searched.with_name("default"))
-    tune.main()
-    assert f"best val/{''.join(low[1:])}" in capsys.readouterr().out
-    assert not (searched / "worker-0.log").exists()
 
 
 def test_a_changed_space_is_refused_with_the_difference(searched, low, command_line, monkeypatch):
@@ -173,91 +184,89 @@ def test_a_trial_gets_a_value_for_each_name_of_the_space(monkeypatch):
     assert {name: cfg.flat()[name] for name in trial.params} == trial.params
 
 
-def test_other_processes_and_optuna_itself_see_at_once_what_is_written(tmp_path, storage):
-    add_trials(storage, 1)
-    leases(storage, "a").take(leases(storage, "a").trials(1))
-    backend = JournalFileBackend(str(tmp_path / "journal.log"))
-    [trial] = JournalStorage(backend).get_all_trials(0)
-    assert (trial.state, trial.user_attrs["lease"]) == (TrialState.RUNNING, "a 0")
+def test_each_trial_is_taken_by_one_worker(queue):
+    workers, taken = [queue("--trials", 4), queue("--trials", 4)] * 2, []
+    for worker in workers:
+        taken.append(worker.ask().number)
+        worker.leave()
+    assert sorted(taken) == [0, 1, 2, 3]
+    with pytest.raises(study.LeftError):
+        workers[0].ask()
+    assert len(workers[0].trials) == 4
 
 
-def test_each_trial_is_taken_by_one_worker(storage):
-    add_trials(storage, 4)
-    workers = [leases(storage, name) for name in ("a", "b")]
-    taken = [worker.take(worker.trials(4)) for worker in workers * 3]
-    assert Counter(taken) == {0: 1, 1: 1, 2: 1, 3: 1, None: 2}
+def test_workers_that_start_together_run_the_trials_that_were_asked_for(queue):
+    first, second = queue("--trials", 2), queue("--trials", 2)
+    second.add_trial(optuna.trial.create_trial(state=TrialState.WAITING))  # as if both had found none
+    for worker in (first, second):
+        worker.ask()
+        worker.leave()
+    with pytest.raises(study.LeftError):
+        first.ask()
 
 
-def test_a_trial_that_has_ended_since_one_looked_is_not_taken(storage):
-    add_trials(storage, 2)
-    first, second = leases(storage, "a"), leases(storage, "b")
-    before = deepcopy(second.trials(2))
-    first.take(first.trials(2))
-    storage.set_trial_state_values(first.trial_id(0), TrialState.COMPLETE, [1.0])
-    assert second.take(before) == 1
+def test_a_trial_that_is_stopped_again_and_again_waits_for_the_next_worker(queue):
+    for _ in range(study.RETRIES + 2):
+        worker = queue("--trials", 1)
+        assert worker.ask().number == 0
+        worker.leave(stopped=True)
+    assert [trial.state for trial in worker.trials] == [TrialState.WAITING]
 
 
-def test_a_trial_that_is_given_back_goes_on_with_another_worker(storage):
-    add_trials(storage, 1)
-    first, second = leases(storage, "a"), leases(storage, "b")
-    assert first.take(first.trials(1)) == 0
-    assert second.take(second.trials(1)) is None
-    first.release(0)
-    assert second.take(second.trials(1)) == 0
-    assert not first.holds(0)
+def test_another_trial_goes_on_with_one_whose_worker_is_lost_until_that_happens_too_often(queue):
+    lost = []
+    for _ in range(study.RETRIES + 1):
+        worker = queue("--trials", 1)
+        lost.append(trial := worker.ask())
+        trial.suggest_float("optim.lr", 0.0, 1.0)
+        trial.report(0.5, len(lost))
+        folder = worker.taken[1]
+        worker.leave()
+        worker.lose(trial.number)
+        with pytest.raises(UpdateFinishedTrialError):  # so that one that was only thought to be lost lets go
+            trial.set_user_attr("heard", ["here", 0.0])
+    assert len({trial.params["optim.lr"] for trial in lost}) == 1
+    assert folder.name == "trial-0000"
+    [last] = worker.last_attempts()
+    assert set(last.intermediate_values) == {1, 2, 3}
+    assert run.describe(last, "score") == "trial    0  fail  its worker was lost 3 times"
+    with pytest.raises(study.LeftError):
+        worker.ask()
 
 
-def test_the_trial_of_a_lost_worker_is_taken_when_its_lease_stays_as_it_is(storage):
-    add_trials(storage, 1)
-    first, second = leases(storage, "a"), leases(storage, "b", lease_s=0.2)
-    first.take(first.trials(1))
-    assert second.take(second.trials(1)) is None
-    while (taken := second.take(second.trials(1))) is None:
-        pass
-    assert taken == 0
+def test_a_trial_whose_run_is_at_work_is_neither_taken_nor_reclaimed(queue, capsys):
+    worker, other = queue("--trials", 2), run.Worker()
+    folder = worker.run_of(worker.trials[0])
+    folder.mkdir()
+    with at_work(folder):
+        assert worker.ask().number == 1
+        worker.leave()
+    other.study, other.trial = worker, worker.ask()
+    other.hear()
+    worker.leave()  # and is killed
+    with at_work(folder):
+        worker.reclaim()
+    assert "trial    0  may be at work" in capsys.readouterr().out
+    worker.reclaim()
+    assert "trial    0  waits again" in capsys.readouterr().out
+    assert [trial.state for trial in worker.last_attempts()] == [TrialState.WAITING, TrialState.RUNNING]
 
 
-def test_a_worker_that_lost_its_trial_cannot_give_it_back(storage):
-    add_trials(storage, 1)
-    first, second, third = (leases(storage, name, lease_s=0.2) for name in ("a", "b", "c"))
-    first.take(first.trials(1))  # and stands still
-    while second.take(second.trials(1)) is None:
-        pass
-    first.release(0)
-    assert second.holds(0)
-    assert third.take(third.trials(1)) is None
+@pytest.mark.parametrize(("silent_s", "state"), [(5, TrialState.RUNNING), (50, TrialState.WAITING)])
+def test_a_trial_of_another_machine_is_reclaimed_when_it_was_silent_for_long(silent_s, state, queue):
+    worker = queue("--trials", 1, "--older_than", 20)
+    worker.ask().set_user_attr("heard", ["elsewhere", time.time() - silent_s])
+    worker.leave()
+    worker.reclaim()
+    assert [trial.state for trial in worker.last_attempts()] == [state]
 
 
-def test_a_trial_that_is_stopped_again_and_again_goes_on(storage):
-    add_trials(storage, 1)
-    for _ in range(MOST_LOSSES + 2):
-        worker = leases(storage, "a")
-        assert worker.take(worker.trials(1)) == 0
-        worker.release(0)
-    assert storage.get_trial(0).state is TrialState.RUNNING
-
-
-def test_a_trial_whose_leases_run_out_again_and_again_has_failed(storage):
-    add_trials(storage, 1)
-    first = leases(storage, "first")
-    assert first.take(first.trials(1)) == 0
-    for number in range(MOST_LOSSES):
-        worker = leases(storage, f"next-{number}", lease_s=0.1)
-        while storage.get_trial(0).state is TrialState.RUNNING and not worker.holds(0):
-            worker.take(worker.trials(1))
-    assert storage.get_trial(0).state is TrialState.FAIL
-
-
-def test_a_trial_that_is_lost_again_and_again_has_failed(storage):
-    add_trials(storage, 1)
-    for _ in range(MOST_LOSSES):
-        worker = leases(storage, "a")
-        assert worker.take(worker.trials(1)) == 0
-        worker.release(0, lost=True)
-    assert worker.take(worker.trials(1)) is None
-    trial = storage.get_trial(0)
-    assert trial.state is TrialState.FAIL
-    assert "lost" in trial.user_attrs["reason"]
+def test_a_study_of_an_earlier_release_is_named_with_what_goes_on_with_it(tmp_path, command_line):
+    (tmp_path / "search").mkdir()
+    (tmp_path / "search/journal.log").touch()
+    command_line("--out_dir", tmp_path / "default")
+    with pytest.raises(UserError, match=r"before 0\.9 .* --storage \S+journal\.log --reclaim --older_than 1 goes on"):
+        settings.read_command()
 
 
 @pytest.mark.parametrize(
@@ -305,46 +314,30 @@ def test_a_password_on_the_command_line_is_refused(url, command_line):
     assert "secret" not in str(error.value)
 
 
-def test_no_trial_begins_after_the_timeout(tmp_path, command_line):
-    command_line(*FEW, "--timeout", 0.001, "--out_dir", tmp_path / "default")
-    cfg, search = settings.read_command()
-    search.folder.mkdir()
-    optuna.create_study(storage=(storage := study.open_storage(search.storage)), study_name="search")
-    add_trials(storage, 1)
-    one = Worker(cfg, search)
-    time.sleep(0.01)
-    assert one.next() is None
-    assert [trial.state for trial in storage.get_all_trials(0)] == [TrialState.WAITING]
-
-
-def test_samples_are_what_pruners_count(command_line):
-    command_line("--processes", 2)
-    _, search = settings.read_command()
-    assert study.resources(Config(epochs=3), search, 1000) == (1000, 3000)
-    assert study.resources(Config(epochs=3, max_steps=1, data=DataConfig(batch_size=8)), search, 1000) == (16, 16)
+def test_samples_are_what_pruners_count():
+    assert study.resources(Config(epochs=3), 1000) == (1000, 3000)
+    assert study.resources(Config(epochs=3, max_steps=1, data=DataConfig(batch_size=8)), 1000) == (8, 8)
     cfg = Config(epochs=3, validate_every=5, data=DataConfig(batch_size=8), optim=OptimConfig(accumulate=4))
-    assert study.resources(cfg, search, 1000) == (5 * 2 * 8 * 4, 3000)
+    assert study.resources(cfg, 1000) == (5 * 8 * 4, 3000)
 
 
 @pytest.mark.parametrize("direction", ["minimize", "maximize"])
 @pytest.mark.parametrize("pruner", ["median", "hyperband"])
 def test_bad_trials_are_pruned_but_never_at_their_end(pruner, direction, tmp_path, command_line):
-    command_line("--epochs", 9, "--pruner", pruner, "--sampler", "random", "--out_dir", tmp_path / "default")
-    cfg, search = settings.read_command()
-    storage = study.open_storage(search.storage)
-    optuna.create_study(storage=storage, study_name="search", direction=direction).set_user_attr("num_samples", 100)
-    add_trials(storage, 20)
-    worker, losses = Worker(cfg, search), [7 * number % 20 for number in range(20)]  # a trial with each from 0 to 19
-    for loss in losses:
-        worker.next()
+    flags = ["--epochs", 9, "--pruner", pruner, "--sampler", "random", "--storage", tmp_path / "journal.log"]
+    command_line(*flags, "--out_dir", tmp_path / "default")
+    worker, losses = run.Worker(), [7 * number % 20 for number in range(20)]  # a trial with each from 0 to 19
+    worker.study, worker.last = study.open_study(*settings.read_command(), direction, 100), 900
+
+    def attempt(trial):
+        worker.trial, loss = trial, losses[trial.number]
         score = loss if direction == "minimize" else -loss
-        try:
-            for epoch in range(1, 10):
-                worker.report(100 * epoch, score)
-            worker.tell(score, None)
-        except optuna.TrialPruned:
-            worker.tell(None, TrialState.PRUNED)
-    trials = storage.get_all_trials(0)
+        for epoch in range(1, 10):
+            worker.report(100 * epoch, score)
+        return score
+
+    worker.study.optimize(attempt, 20, callbacks=[lambda *ended: worker.study.leave()])
+    trials = worker.study.trials
     pruned = [trial for trial in trials if trial.state is TrialState.PRUNED]
     assert len(pruned) > 3
     assert all(100 <= trial.last_step < 900 for trial in pruned)
@@ -353,7 +346,9 @@ def test_bad_trials_are_pruned_but_never_at_their_end(pruner, direction, tmp_pat
     assert sum(complete) / len(complete) < sum(losses[trial.number] for trial in pruned) / len(pruned)
 
 
-def test_numbers_that_mean_nothing_are_refused(command_line):
-    command_line("--trials", 0)
-    with pytest.raises(UserError, match="trials=0: give 1 or more"):
+@pytest.mark.parametrize("flag", ["--trials", "--heartbeat"])
+def test_numbers_that_mean_nothing_are_refused(flag, command_line, capsys):
+    command_line(flag, 0)
+    with pytest.raises(SystemExit):
         settings.read_command()
+    assert "greater than" in capsys.readouterr().err

@@ -1,22 +1,30 @@
 """How loggers show that the runs of a search belong together."""
 
-from dataclasses import replace
-from pathlib import Path
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from ..config import Config
 
 
-def group_runs(cfg: Config, folder: Path) -> dict[str, str]:
-    """The environment variables of workers whose runs belong to the study in this folder."""
-    study, environment = replace(cfg, out_dir=folder), dict[str, str]()
+@contextmanager
+def grouped(cfg: Config) -> Iterator[None]:
+    """Let the runs that begin meanwhile belong to the study of this folder: loggers read it in the environment."""
+    before = dict(os.environ)
     #: if "mlflow" in loggers
+    from ..runs.folder import lock
     from ..training import mlflow_run
 
-    client, run_id = mlflow_run.open_run(study)
-    environment |= {"MLFLOW_TRACKING_URI": client.tracking_uri, "MLFLOW_PARENT_RUN_ID": run_id}
-    client.set_terminated(run_id)
+    with lock(cfg.folder):  # the first worker makes the study's run
+        client, run_id = mlflow_run.open_run(cfg)
+        client.set_terminated(run_id)
+    os.environ |= {"MLFLOW_TRACKING_URI": client.tracking_uri, "MLFLOW_PARENT_RUN_ID": run_id}
     #: endif
     #: if "wandb" in loggers
-    environment["WANDB_RUN_GROUP"] = study.folder.name
+    os.environ["WANDB_RUN_GROUP"] = cfg.folder.name
     #: endif
-    return environment
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)

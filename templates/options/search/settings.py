@@ -7,66 +7,58 @@ import os
 import sys
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Literal
+
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
 
 from .. import addresses
 from ..config import Config, parse
 from ..errors import UserError
 
-SAMPLERS = ("tpe", "random", "gp")
-PRUNERS = ("median", "hyperband", "none")
-ARGUMENTS: dict[str, dict[str, Any]] = {
-    "--study": {
-        "type": str,
-        "default": "search",
-        "help": "name of the study and its folder; the same continues it",
-    },
-    "--trials": {"type": int, "default": 20, "help": "number of trials of the study"},
-    "--timeout": {"type": float, "default": 0.0, "help": "seconds after which no trial starts; 0 sets no limit"},
-    "--workers": {"type": int, "default": 1, "help": "trials that run at the same time on this machine"},
-    "--processes": {"type": int, "default": 1, "help": "processes of each trial, started by torchrun"},
-    "--storage": {"type": str, "default": "", "help": "file or URL; by default OPTUNA_STORAGE, or a file of its own"},
-    "--sampler": {"choices": SAMPLERS, "default": "tpe", "help": "how values are proposed"},
-    "--pruner": {"choices": PRUNERS, "default": "median", "help": "how bad trials are ended early"},
-    "--lease": {"type": float, "default": 60.0, "help": "seconds after which the trial of a lost worker is free"},
-}
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Search:
-    """The values of `ARGUMENTS`, and the folder of the study."""
+    """Search."""
 
-    study: str
-    trials: int
-    timeout: float
-    workers: int
-    processes: int
-    storage: str
-    sampler: str
-    pruner: str
-    lease: float
-    folder: Path
+    study: str = "search"
+    """name of the study and of its folder; the same name continues it"""
+    trials: PositiveInt = 20
+    """number of trials of the study"""
+    workers: NonNegativeInt = 1
+    """processes of this command to have here, each with one trial at a time; 0 is one that writes no results"""
+    storage: str = ""
+    """file or URL; by default OPTUNA_STORAGE, else an SQLite file in the study's folder"""
+    sampler: Literal["tpe", "random", "gp"] = "tpe"
+    """how values are proposed"""
+    pruner: Literal["median", "hyperband", "none"] = "median"
+    """how bad trials are ended early"""
+    heartbeat: PositiveInt = 30
+    """seconds between signs of life in a database; the trial of a worker that misses two goes on elsewhere"""
+    reclaim: bool = False
+    """first let trials go on whose worker is certainly gone, where no heartbeat tells that"""
+    older_than: NonNegativeFloat = 0.0
+    """seconds of silence after which `reclaim` takes a worker on another machine to be gone; 0 waits for ever"""
 
-    def __post_init__(self) -> None:
-        for name in ("trials", "workers", "processes", "lease"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name}={getattr(self, name)}: give 1 or more.")
-        if Path(self.study).name != self.study:
-            raise UserError(f"study={self.study}: it names a folder; give a name without slashes.")
+
+def own_file(folder: Path) -> str:
+    """The storage of a study that was given none."""
+    return f"sqlite:///{folder.as_posix()}/study.db"
 
 
 def read_command() -> tuple[Config, Search]:
-    """The command line of a search and of each of its workers.
-
-    The folder of the study is next to `out_dir`, or in `runs/` without one.
-    """
+    """The command line of a search. `out_dir` is the study's folder: next to the one that is given, or in `runs/`."""
     if shown := next((addresses.show(word) for word in sys.argv if addresses.SECRET.search(word)), ""):
         raise UserError(
             f"{shown}: every user of this machine can read a password on a command line. Give this"
             " address in the variable OPTUNA_STORAGE, or as storage in a file for --config."
         )
-    cfg, args = parse("tune", of_run=False, **ARGUMENTS)
-    given = {field.name: args[field.name] for field in fields(Search) if field.name != "folder"}
-    search = Search(**given, folder=(cfg.out_dir or Path("runs/0001")).parent / args.study)
-    storage = search.storage or os.environ.get("OPTUNA_STORAGE") or str(search.folder / "journal.log")
-    return cfg, replace(search, storage=storage)
+    cfg, args = parse("tune", Search)
+    search = Search(**{field.name: args[field.name] for field in fields(Search)})
+    if Path(search.study).name != search.study:
+        raise UserError(f"study={search.study}: it names a folder; give a name without slashes.")
+    folder = (cfg.out_dir or Path("runs/0001")).parent / search.study
+    given = search.storage or os.environ.get("OPTUNA_STORAGE")
+    if not given and (old := folder / "journal.log").exists():
+        more = f"--storage {old} --reclaim --older_than 1 goes on with it, once nothing trains there"
+        raise UserError(f"{old}: a release before 0.9 of the template kept this study here. {more}.")
+    return replace(cfg, out_dir=folder), replace(search, storage=given or own_file(folder))
