@@ -111,15 +111,15 @@ def trials(url: str, study: str = "search") -> list[FrozenTrial]:
     return optuna.load_study(study_name=study, storage=open_storage(url)).trials
 
 
-def running(url: str, study: str, at_least: int, *searches: Search) -> FrozenTrial:
-    """A trial that a worker is at, not one of the first, after a validation that is not its last."""
+def running(url: str, study: str, at_least: int, *searches: Search, more_than: int = 0) -> FrozenTrial:
+    """A trial that a worker is at, not one of the first, after so many validations."""
     deadline = time.monotonic() + 300
     while time.monotonic() < deadline:
         for search in searches:
             assert search.process.poll() is None, search.end()
         try:
             for trial in trials(url, study):
-                begun = trial.state is TrialState.RUNNING and len(trial.intermediate_values) > 0
+                begun = trial.state is TrialState.RUNNING and len(trial.intermediate_values) > more_than
                 if trial.number >= at_least and begun:
                     return trial
         except (KeyError, OSError, SQLAlchemyError, StorageInternalError):
@@ -167,9 +167,9 @@ def test_the_trial_of_a_killed_worker_goes_on_where_it_was(
     project, beats = new(tmp_path, framework), server in ("postgresql", "sqlite")
     local = {"sqlite": f"sqlite:///{tmp_path}/x.db", "journal": f"{tmp_path}/x"}
     url = local.get(server) or request.getfixturevalue(server)
-    flags = f"--epochs 3 --study {framework} --trials {TRIALS} --heartbeat 1".split()
+    flags = f"--epochs 3 --study {framework} --trials {TRIALS} --heartbeat 4".split()
     searches = [Search(project, *flags, OPTUNA_STORAGE=url) for _ in range(WORKERS)]  # which has a password
-    lost = running(url, framework, 1, *searches)
+    lost = running(url, framework, TRIALS // 4, *searches)
     run = tmp_path / f"runs/{framework}/trial-{lost.number:04}"
     os.kill(json.loads((run / "run.json").read_text())["process"], signal.SIGKILL)
     if not beats:
@@ -182,7 +182,6 @@ def test_the_trial_of_a_killed_worker_goes_on_where_it_was(
     if not beats:
         assert f"trial {lost.number:4}  waits again" in said[-1]
         assert said[-1].count("waits again") == 1
-        assert "is left alone" in said[-1]
     assert_each_ran_once(tmp_path, url, framework, lost.number)
     assert (tmp_path / f"runs/{framework}/best.yaml").exists()
 
@@ -262,16 +261,19 @@ def test_a_search_may_be_interrupted_again_and_again_and_goes_on_with_the_trial_
 ) -> None:
     """More often than a trial may lose its worker: a stop is no loss."""
     project, url = new(tmp_path, framework, strategy=strategy), database(tmp_path)
-    flags, processes = ["--trials", "2", "--epochs", "20"], 1 if strategy == "single" else 2
+    flags, before = ["--trials", "1", "--epochs", "20"], 0
+    processes = 1 if strategy == "single" else 2
     for _ in range(3):
         search = Search(project, *flags, processes=processes)
-        running(url, "search", 1, search)
+        running(url, "search", 0, search, more_than=before)
         search.process.send_signal(number)
         assert "continues" in search.end(code)
-        assert [trial.state for trial in trials(url)] == [TrialState.COMPLETE, TrialState.WAITING]
+        [stopped] = trials(url)
+        assert stopped.state is TrialState.WAITING
+        before = len(stopped.intermediate_values)
     Search(project, *flags, processes=processes).end()
-    assert [trial.state for trial in trials(url)] == 2 * [TrialState.COMPLETE]
-    assert (tmp_path / "runs/search/trial-0001/output.log").read_text().count("after step") == 3
+    assert [trial.state for trial in trials(url)] == [TrialState.COMPLETE]
+    assert (tmp_path / "runs/search/trial-0000/output.log").read_text().count("after step") == 3
 
 
 def test_a_trial_without_enough_memory_has_failed_and_the_others_are_grouped(tmp_path: Path) -> None:
@@ -282,10 +284,9 @@ def test_a_trial_without_enough_memory_has_failed_and_the_others_are_grouped(tmp
     edit(project, "task/search_space", "    IntDistribution,\n", "")
     flags = ["--trials", "4", "--sampler", "random", "--max_steps", "3", "--workers", "2"]
     said = Search(project, *flags).end()
+    assert said.count("loading PyTorch") == 2
     assert said.count("best val/") == 1
     found = trials(database(tmp_path))
-    runs = (tmp_path / "runs/search").glob("trial-*/run.json")
-    assert len({json.loads(path.read_text())["process"] for path in runs}) == 2
     for trial in found:
         fits = trial.params["model.width"] == 8
         assert trial.state is (TrialState.COMPLETE if fits else TrialState.FAIL)

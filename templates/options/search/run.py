@@ -179,7 +179,7 @@ def finish(study: Queue, score: str) -> None:
     best = study.best_trial
     settings = best.user_attrs["config"] | {"out_dir": str(place / "best"), "resume": "never"}
     about = f"# {score} {best.value}, trial {origin(best)} of {study.study_name}\n"
-    with folder.lock(place):  # others may have come here, too
+    with folder.lock(place).acquire(timeout=-1):  # others may have come here, too
         save_text(place / "best.yaml", about + yaml.safe_dump(settings, sort_keys=False))
         draw(study)
     launcher = "python"
@@ -236,6 +236,8 @@ def run(cfg: Config, search: Search) -> None:
             #: if "mlflow" not in loggers and "wandb" not in loggers
             worker.work()
             #: endif
+        for process in more:
+            process.wait()
     except SystemExit:
         for process in more:
             process.terminate()

@@ -238,6 +238,8 @@ def storage_errors(url: str) -> Iterator[None]:
     shown = addresses.show(url)
     try:
         yield
+    except UserError:
+        raise
     except ImportError as error:
         name = getattr(error.__cause__ or error, "name", None) or "it"  # Optuna's own error has no name
         wanted = f"'.[{EXTRAS[name]}]'" if name in EXTRAS else name
