@@ -160,7 +160,7 @@ def parse(
     """Read a command line: the settings, and the arguments that belong to this command alone.
 
     Args:
-        more: a dataclass with settings of this command alone.
+        more: a dataclass with settings of this command alone, except for those in `own`.
         of_run: the command has `--run DIR`, and the settings of that run are the defaults.
         own: arguments of this command alone, by their names or flags, as `add_argument` takes them.
     """
@@ -168,7 +168,7 @@ def parse(
     for name, options in own.items():
         parser.add_argument(name, **options)
     if more:
-        parser.add_class_arguments(more, as_group=False)
+        parser.add_class_arguments(more, as_group=False, skip={name.lstrip("-") for name in own})
     parser.add_class_arguments(Config, as_group=False)
     if of_run:
         parser.add_argument("--run", type=File, help="folder of a run; without it, the newest with weights")

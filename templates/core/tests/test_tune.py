@@ -254,7 +254,8 @@ def test_a_trial_whose_run_is_at_work_is_neither_taken_nor_reclaimed(queue, caps
 
 @pytest.mark.parametrize(("silent_s", "state"), [(5, TrialState.RUNNING), (50, TrialState.WAITING)])
 def test_a_trial_of_another_machine_is_reclaimed_when_it_was_silent_for_long(silent_s, state, queue):
-    worker = queue("--trials", 1, "--older_than", 20)
+    worker = queue("--trials", 1, "--reclaim", "--older_than", 20)
+    assert worker.search.reclaim
     worker.ask().set_user_attr("heard", ["elsewhere", time.time() - silent_s])
     worker.leave()
     worker.reclaim()

@@ -15,6 +15,8 @@ from .. import addresses
 from ..config import Config, parse
 from ..errors import UserError
 
+RECLAIM = "first let trials go on whose worker is certainly gone, where no heartbeat tells that"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Search:
@@ -35,7 +37,7 @@ class Search:
     heartbeat: PositiveInt = 30
     """seconds between signs of life in a database; the trial of a worker that misses two goes on elsewhere"""
     reclaim: bool = False
-    """first let trials go on whose worker is certainly gone, where no heartbeat tells that"""
+    """see RECLAIM: a flag without a value"""
     older_than: NonNegativeFloat = 0.0
     """seconds of silence after which `reclaim` takes a worker on another machine to be gone; 0 waits for ever"""
 
@@ -52,7 +54,7 @@ def read_command() -> tuple[Config, Search]:
             f"{shown}: every user of this machine can read a password on a command line. Give this"
             " address in the variable OPTUNA_STORAGE, or as storage in a file for --config."
         )
-    cfg, args = parse("tune", Search)
+    cfg, args = parse("tune", Search, **{"--reclaim": {"action": "store_true", "help": RECLAIM}})
     search = Search(**{field.name: args[field.name] for field in fields(Search)})
     if Path(search.study).name != search.study:
         raise UserError(f"study={search.study}: it names a folder; give a name without slashes.")

@@ -14,12 +14,10 @@ from typing import Any
 
 import optuna
 from filelock import FileLock, Timeout
+from optuna import pruners, samplers
 from optuna.exceptions import ExperimentalWarning, UpdateFinishedTrialError
-from optuna.pruners import HyperbandPruner, MedianPruner, NopPruner
-from optuna.samplers import GPSampler, RandomSampler, TPESampler
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage, RetryHeartbeatStaleTrialCallback, get_storage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock, JournalRedisBackend
-from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from .. import addresses
@@ -39,7 +37,8 @@ RETRY = RetryHeartbeatStaleTrialCallback(RETRIES, inherit_intermediate_values=Tr
 EXTRAS = {"redis": "redis", "psycopg": "postgresql"}  # drivers, and the extras of this project with them
 WAIT_S = {"sqlite": {"timeout": 60}, "postgresql": {"connect_timeout": 10}}  # for a lock, for the server
 EXISTS = "UniqueViolation|DuplicateTable|IntegrityError|already exists"  # what databases say of a table
-SAMPLERS: dict[str, Any] = {"tpe": partial(TPESampler, constant_liar=True), "random": RandomSampler, "gp": GPSampler}
+TPE = partial(samplers.TPESampler, constant_liar=True)  # workers do not try values that are being tried
+SAMPLERS: dict[str, Any] = {"tpe": TPE, "random": samplers.RandomSampler, "gp": samplers.GPSampler}
 FREE = {"out_dir", "resume", "num_threads"}  # settings that may differ between the starts of a study
 FIXED = {*FREE, "objective.monitor"}  # settings that no trial has for itself
 
@@ -60,8 +59,8 @@ class Queue(optuna.Study):
         self.cfg, self.search, self.storage = cfg, search, storage
         self.num_samples: int = self.user_attrs["num_samples"]
         first, last = resources(cfg, self.num_samples)
-        pruners: dict[str, Any] = {"median": MedianPruner(), "hyperband": HyperbandPruner(first, last)}
-        self.pruner = pruners.get(search.pruner, NopPruner())
+        known = {"median": pruners.MedianPruner(), "hyperband": pruners.HyperbandPruner(first, last)}
+        self.pruner = known.get(search.pruner, pruners.NopPruner())
         self.beat = getattr(storage, "record_heartbeat", None)
         self.taken: tuple[FrozenTrial, Path, FileLock] | None = None  # with the folder of its run, and the lock there
 
@@ -183,7 +182,7 @@ def open_study(cfg: Config, search: Search, way: str, num_samples: int, **shared
         cfg.folder.mkdir(parents=True, exist_ok=True)
     with storage_errors(search.storage):
         storage = open_storage(search.storage, search.heartbeat)
-        direction = StudyDirection[way.upper()]
+        direction = optuna.study.StudyDirection[way.upper()]
         made = optuna.create_study(storage=storage, study_name=search.study, direction=direction, load_if_exists=True)
         if not (before := made.user_attrs.get("settings", {})):
             made.set_user_attr("num_samples", num_samples)
