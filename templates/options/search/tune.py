@@ -35,8 +35,9 @@ def main() -> None:
         cfg, search = read_command()
         if os.environ.get("RANK", "0") == "0":
             print("loading PyTorch and Optuna ...", file=sys.stderr, flush=True)
-        from .distributed.processes import process_group
-        from .search.run import run
+        with quick_imports():
+            from .distributed.processes import process_group
+            from .search.run import run
 
         with process_group():
             run(cfg, search)
