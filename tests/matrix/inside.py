@@ -45,7 +45,6 @@ SEARCH = "runs/search"
 NUM_SAMPLES = 5
 COMPUTES = (nn.Conv2d, nn.Linear)  # in the precision of a step
 FORMATS = "torch-export,onnx,torchscript"
-ROUNDING = 2e-6  # of a weight: two orders of adding up
 IGNORED = ("params", "goal")  # numbers of parameters, and what the settings of each start say
 WRAPPED = ("net.", "module.", "_orig_mod.")  # which a framework puts before the names of weights
 
@@ -246,7 +245,7 @@ def said_by(command: str, *arguments: str) -> str:
     return printed.getvalue()
 
 
-def wrong_in_numbers(arguments: list[str], num_steps: int) -> str:
+def wrong_in_numbers(arguments: list[str], num_steps: int, rounding: float) -> str:
     """Train as a run did that has ended, by a plain loop; say what came of it that is not what the run has.
 
     The loop knows nothing of frameworks, processes and guards: of each step it adds up all losses, divides by
@@ -267,7 +266,7 @@ def wrong_in_numbers(arguments: list[str], num_steps: int) -> str:
             pass
     saved = torch.load(max((Path(RUN) / "checkpoints").glob("step-*.pt")), weights_only=True)["module"]
     far = {name: float((saved[name] - ours).abs().max()) for name, ours in module.state_dict().items()}
-    wrong = [f"{name} is {error} from a plain loop's" for name, error in far.items() if not error <= ROUNDING]
+    wrong = [f"{name} is {error} from a plain loop's" for name, error in far.items() if not error <= rounding]
     return "\n".join([*wrong, wrong_best(Path(RUN), module.objective)]).strip()
 
 
