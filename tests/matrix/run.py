@@ -23,8 +23,8 @@ SAMPLES = {
     "tabular": 80,
     "text-classification": 1000,
 }
-# How far a weight may be from a plain loop's: two orders of adding up. A U-Net has so many that the gradients of some
-# are little more than rounding, and Adam steps by their sign; a mistake moves weights by about 1e-3.
+# How far a weight may be from a plain loop's: two orders of adding up. A U-Net has so many weights that the
+# gradients of some are little more than rounding, and Adam steps by their sign.
 ROUNDING = {"segmentation": 2e-4}
 DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 Result = TypeVar("Result")
