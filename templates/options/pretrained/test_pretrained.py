@@ -14,7 +14,10 @@ from my_project.task.data import open_data
 from my_project.task.model import blocks, build, rates
 from my_project.train import run
 from my_project.trained import Trained
-from my_project.training.optim import build_optimizer, split_groups
+from my_project.training.optim import (
+    build_optimizer,
+    split_groups,
+)
 
 
 @pytest.fixture(scope="module")
