@@ -1,5 +1,6 @@
 """The network: a plain `nn.Module` that maps images to one logit per class and pixel."""
 
+import math
 from itertools import pairwise
 from typing import Any
 
@@ -14,8 +15,8 @@ class UNet(nn.Module):
     """A U-Net: each halving of the size is undone by a block that also sees what was there before it.
 
     Takes images [B, C, H, W] in 0..1, of any size, and returns logits [B, num_classes, H, W]. GroupNorm normalizes
-    each sample by itself, so a batch of one and a batch split over processes train alike. All channels are one group:
-    a single one can be as good as constant, as of a clear sky, and what is left to normalize there is rounding.
+    each sample by itself, so a batch of one and a batch split over processes train alike. Its `eps` is large, as a channel
+    can be as good as constant, such as that of a clear sky: what would be normalized there is rounding.
     """
 
     def __init__(self, cfg: ModelConfig, channels: int, num_classes: int) -> None:
@@ -47,7 +48,7 @@ def _block(inputs: int, outputs: int, *, stride: int) -> nn.Sequential:
 
 def _layers(inputs: int, outputs: int, stride: int) -> tuple[nn.Module, ...]:
     convolution = nn.Conv2d(inputs, outputs, kernel_size=3, stride=stride, padding=1, bias=False)
-    return convolution, nn.GroupNorm(1, outputs), nn.ReLU()
+    return convolution, nn.GroupNorm(math.gcd(8, outputs), outputs, eps=1e-2), nn.ReLU()
 
 
 def build(cfg: ModelConfig, about: dict[str, Any], assets: dict[str, bytes], init: bool) -> UNet:
