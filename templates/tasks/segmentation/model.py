@@ -15,8 +15,8 @@ class UNet(nn.Module):
     """A U-Net: each halving of the size is undone by a block that also sees what was there before it.
 
     Takes images [B, C, H, W] in 0..1, of any size, and returns logits [B, num_classes, H, W]. GroupNorm normalizes
-    each sample by itself, so a batch of one and a batch split over processes train alike. Its `eps` is large, as a channel
-    can be as good as constant, such as that of a clear sky: what would be normalized there is rounding.
+    each sample by itself, so a batch of one and a batch split over processes train alike. Its `eps` is large: of a
+    clear sky, a channel can be as good as constant, and what would be normalized there is rounding.
     """
 
     def __init__(self, cfg: ModelConfig, channels: int, num_classes: int) -> None:
