@@ -33,7 +33,7 @@ demo: .venv/tool ## Make an Ignite project, train it with two processes and test
 
 .PHONY: test
 test: .venv/tests ## Run the tests, but for what is proven for the same content; make test FRESH=1 runs all
-	$(PYTHON) -m pytest --numprocesses auto --dist loadgroup --no-loadscope-reorder
+	$(PYTHON) -m pytest --numprocesses auto
 	$(PYTHON) -m tests.matrix --sample 40 --seed 7
 
 .PHONY: matrix

@@ -56,6 +56,13 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(durations.Plugin(), "durations")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Several processes share tests out by groups, however pytest is started: see `group_of`."""
+    if config.getoption("numprocesses", None) and config.getoption("dist") == "no":
+        config.option.dist, config.option.loadscopereorder = "loadgroup", False
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
     """Two more than cores: tests wait for a third of their time, for programs, services and timeouts."""

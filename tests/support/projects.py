@@ -40,16 +40,17 @@ def by_framework(*rows: int) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("framework", marked)
 
 
-def by_pair(*rows: int) -> pytest.MarkDecorator:
+def by_pair(*rows: int, alone: bool = False) -> pytest.MarkDecorator:
     """Run a test for each framework with each strategy of several processes, and show these rows with it.
 
-    `make test` meets each framework and each strategy, `make soak` each pair.
+    With one process as well, if `alone`. `make test` meets each framework and each strategy, `make soak` each
+    pair.
     """
     met = {*zip(FRAMEWORKS, cycle(PARALLEL), strict=False), *zip(cycle(FRAMEWORKS), PARALLEL, strict=False)}
     pairs = []
-    for framework, strategy in product(FRAMEWORKS, PARALLEL):
+    for framework, strategy in product(FRAMEWORKS, STRATEGIES if alone else PARALLEL):
         marks = [pytest.mark.row(row, framework) for row in rows]
-        if (framework, strategy) not in met:
+        if strategy in PARALLEL and (framework, strategy) not in met:
             marks += [pytest.mark.soak, pytest.mark.skipif(not SOAK, reason="make soak")]
         pairs.append(pytest.param(framework, strategy, marks=marks))
     return pytest.mark.parametrize(("framework", "strategy"), pairs)

@@ -135,16 +135,18 @@ def plain(cfg: Any, taken: int, scale: float, *, mean_of_means: bool = False) ->
         parts = [own[i : i + cfg.data.batch_size] for i in range(0, len(own), cfg.data.batch_size)]
         return torch.stack([total / count for total, count in map(loss, parts)]).mean()
 
+    losses = []
     for own in steps(len(data.train), cfg, taken):
         optimizer.zero_grad()
         with torch.autocast("cpu", dtype) if dtype else nullcontext():
             pooled = mean(own)
+        losses.append(float(pooled))
         scaler.scale(pooled).backward()
         scaler.unscale_(optimizer)
         torch.nn.utils.clip_grad_norm_(weights, cfg.optim.grad_clip)
         scaler.step(optimizer)
         scaler.update()
-    return {"start": start, "module": model.state_dict(), "scaler": scaler.state_dict()}
+    return {"start": start, "module": model.state_dict(), "scaler": scaler.state_dict(), "losses": losses}
 
 
 def steps(num_samples: int, cfg: Any, taken: int) -> Iterator[list[int]]:

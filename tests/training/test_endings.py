@@ -16,7 +16,7 @@ from PIL import Image
 
 from mlscaffold.catalogue.questions import Answers
 from tests.support import forks, proofs
-from tests.support.projects import FRAMEWORKS, Project, by_framework, rendered, write
+from tests.support.projects import FRAMEWORKS, SOAK, Project, by_framework, rendered, write
 
 pytestmark = pytest.mark.cold  # forks hide what keeps a process from ending
 
@@ -52,12 +52,12 @@ def small(framework: str, folder: Path, **answers: str | list[str]) -> Project:
     return Project(write(rendered(given), folder), "my_project")
 
 
-def start(project: Project, *arguments: str, **options: object) -> "subprocess.Popen[str]":
-    """Start Python as a user does, as the first process of a session."""
+def start(project: Project, *arguments: str, cold: bool = True, **options: object) -> "subprocess.Popen[str]":
+    """Start Python as a user does, as the first process of a session, or a stand-in for it that is a fork."""
     defaults = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with proofs.apart():
         return subprocess.Popen(  # type: ignore[call-overload, no-any-return]
-            [forks.python(cold=True), *arguments],
+            [forks.python(cold=cold), *arguments],
             cwd=project.folder,
             env=project.settings,
             start_new_session=True,
@@ -152,13 +152,14 @@ def test_a_prediction_that_nobody_reads_ends_quietly(left_alone: tuple[int, str,
     assert end(predict) == ""
 
 
+@pytest.mark.soak
 @by_framework(5)
 def test_a_signal_ends_a_run_that_waits_for_a_batch_with_its_state_saved(
     framework: str, tmp_path: Path
 ) -> None:
     project = small(framework, tmp_path)
     settings = (*TRAIN[2:], "--epochs", "1", "--out_dir", "run", "--resume", "auto")
-    run = start(project, "-c", STOPS, "hangs", *settings, *WORKERS)
+    run = start(project, "-c", STOPS, "hangs", *settings, *WORKERS, cold=SOAK or framework == FRAMEWORKS[0])
     await_step(run, tmp_path / "run", 12)
     os.killpg(run.pid, signal.SIGTERM)
     said = end(run)
@@ -167,11 +168,13 @@ def test_a_signal_ends_a_run_that_waits_for_a_batch_with_its_state_saved(
     assert newest(tmp_path / "run") == "step-00000012"
 
 
+@pytest.mark.soak
 @by_framework(5)
 def test_a_loader_process_that_dies_ends_a_run_with_its_state_saved(framework: str, tmp_path: Path) -> None:
     project = small(framework, tmp_path)
     settings = (*TRAIN[2:], "--epochs", "1", "--resume", "auto")
-    run = start(project, "-c", STOPS, "dies", *settings, *WORKERS, "--out_dir", "run")
+    cold = SOAK or framework != FRAMEWORKS[0]
+    run = start(project, "-c", STOPS, "dies", *settings, *WORKERS, "--out_dir", "run", cold=cold)
     end(run)
     assert run.returncode == 1
     assert newest(tmp_path / "run") >= "step-00000008"  # what it had in hand is lost

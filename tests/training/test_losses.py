@@ -1,5 +1,6 @@
 """A loss over any count, with parameters of its own or none, trains as a plain loop does."""
 
+import csv
 import json
 import math
 import shlex
@@ -17,6 +18,7 @@ from tests.conftest import Say
 from tests.support.projects import (
     CATALOGUE,
     FRAMEWORKS,
+    SOAK,
     STRATEGIES,
     Project,
     by_framework,
@@ -26,6 +28,7 @@ from tests.support.projects import (
 from tests.support.proofs import once
 from tests.support.releases import ROOT
 
+APART = ("task",)  # share nothing, so they may run in several processes
 SCRIPT = ROOT / "tests/support/task_runs.py"
 TASKS = ROOT / "tests/support/tasks"  # each takes the place of `task/` in a project; others come with it
 
@@ -33,6 +36,7 @@ TASKS = ROOT / "tests/support/tasks"  # each takes the place of `task/` in a pro
 # precision each product is rounded to 8 or 11 bits, so a sum over other parts has other last digits.
 FAR = {"fp32": 1e-5, "bf16": 2e-2, "fp16": 1e-2}
 SHORT = "--max_steps 25 --optim.grad_clip 0.5"  # with 2 batches a step, the last of an epoch has one
+SMALL = "--data.longest 30 --model.width 16"  # products in half precision take long on a CPU
 OVERFLOWING = 2.0**28  # of a float16 scaler, which has to come down first
 HARMED = 4  # the step
 TEXTS = (
@@ -48,14 +52,16 @@ Runs = dict[str, dict[str, Any]]
 RUNS: dict[str, Runs] = {
     "tokens": {
         f"{precision}-{accumulate}": {
-            "arguments": shlex.split(f"{SHORT} --precision {precision} --optim.accumulate {accumulate}")
+            "arguments": shlex.split(
+                f"{SHORT} {SMALL} --precision {precision} --optim.accumulate {accumulate}"
+            )
         }
         for precision in FAR
         for accumulate in (1, 2)
     }
     | {
         f"overflows-{accumulate}": {
-            "arguments": shlex.split(f"{SHORT} --precision fp16 --optim.accumulate {accumulate}"),
+            "arguments": shlex.split(f"{SHORT} {SMALL} --precision fp16 --optim.accumulate {accumulate}"),
             "scale": OVERFLOWING,
         }
         for accumulate in (1, 2)
@@ -78,11 +84,26 @@ RUNS: dict[str, Runs] = {
     },
 }
 RESUMED = "fp32-2"  # from its checkpoint of step 10, where it has one
-HARM: Runs = {"harmed": {"arguments": shlex.split("--max_steps 8 --precision fp16"), "harm": HARMED}}
+HARM: Runs = {"harmed": {"arguments": shlex.split(f"{SMALL} --max_steps 8 --precision fp16"), "harm": HARMED}}
 # The language model moves its windows by seeds, which the plain loop has not.
-NAMES = [(task, name) for task, runs in RUNS.items() for name in runs if task != "language-modeling"]
-# Rounding alone moves the weights of a U-Net apart: tests.matrix compares few steps of it with a plain loop.
-ADDED_UP = [(task, name) for task, name in NAMES if task != "segmentation"]
+COMPARED = [task for task in RUNS if task != "language-modeling"]
+# Of runs of several processes, `make test` has each precision and each number of batches with each strategy.
+FEW = {
+    "ddp": ("fp32-2", "bf16-1", "fp16-2", "overflows-1"),
+    "fsdp": ("fp32-1", "bf16-2", "fp16-1", "overflows-2"),
+}
+
+
+def chosen(task: str, strategy: str) -> Runs:
+    """The runs of a task with a strategy; `make soak` has all."""
+    resumed = RESUMED if task != "tokens" else ""
+    names = {*FEW.get(strategy, RUNS[task]), resumed}
+    return {name: run for name, run in RUNS[task].items() if SOAK or name in names}
+
+
+CASES = [
+    (strategy, task, name) for strategy in STRATEGIES for task in COMPARED for name in chosen(task, strategy)
+]
 
 Trained = Callable[[str, str, str], Path]
 Weights = dict[str, Tensor]
@@ -96,7 +117,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     def train(task: str, framework: str, strategy: str) -> Path:
         folder = tmp_path_factory.mktemp(f"{task}-{framework}-{strategy}")
         project = Project(with_task(task, framework, strategy, folder), "my_project")
-        runs = json.dumps(RUNS[task] | (HARM if task == "tokens" else {}))
+        runs = json.dumps(chosen(task, strategy) | (HARM if task == "tokens" else {}))
         project.run_fork(SCRIPT, "my_project", "runs", "train", runs, processes=1 + (strategy != "single"))
         if task != "tokens":
             copy = f"kept/{RESUMED}-checkpoints/step-{10:08d}.pt"
@@ -168,8 +189,8 @@ def same(a: Any, b: Any) -> bool:
     return bool(a == b)
 
 
-@pytest.mark.parametrize(("task", "name"), ADDED_UP)
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.soak
+@pytest.mark.parametrize(("strategy", "task", "name"), CASES)
 @by_framework(9)
 def test_the_gradient_is_that_of_the_mean_over_all_that_a_step_counts(
     trained: Trained,
@@ -196,6 +217,10 @@ def test_the_gradient_is_that_of_the_mean_over_all_that_a_step_counts(
         f" skipped {skipped} of {expected}"
     )
     assert skipped <= expected
+    if name.startswith("fp32"):
+        with (trained(task, framework, strategy) / name / "metrics.csv").open() as file:
+            logged = [float(row["value"]) for row in csv.DictReader(file) if row["name"] == "train/loss"]
+        assert logged == pytest.approx(wanted["losses"], rel=1e-4)  # of all batches and processes
     if "overflows" in name:
         assert expected >= 3
     else:
@@ -204,8 +229,8 @@ def test_the_gradient_is_that_of_the_mean_over_all_that_a_step_counts(
             assert far < wrong / 2
 
 
-@pytest.mark.parametrize(("task", "name"), NAMES)
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.soak
+@pytest.mark.parametrize(("strategy", "task", "name"), CASES)
 def test_both_frameworks_come_to_the_same_checkpoint(
     trained: Trained, strategy: str, task: str, name: str
 ) -> None:
@@ -216,13 +241,14 @@ def test_both_frameworks_come_to_the_same_checkpoint(
         assert [key for key in first if not same(first[key], other[key])] == []
 
 
+@pytest.mark.parametrize("task", ["tokens"])
 @pytest.mark.parametrize("strategy", STRATEGIES)
 @by_framework(5, 10)
 def test_a_gradient_that_is_not_finite_in_a_part_of_one_process_is_left_out_by_all(
-    trained: Trained, framework: str, strategy: str
+    trained: Trained, framework: str, strategy: str, task: str
 ) -> None:
     """One element, which FSDP gives to one process alone: another one than that it came up in."""
-    runs = trained("tokens", framework, strategy)
+    runs = trained(task, framework, strategy)
     for rank in range(1 + (strategy != "single")):
         noted = torch.load(runs / f"harmed-{rank}.pt", weights_only=True)
         expected = [step != HARMED for step in range(1, 9)]
@@ -244,12 +270,13 @@ def test_a_run_of_a_task_is_resumed_to_the_bit(
     assert [key for key in whole if not same(whole[key], resumed[key])] == []
 
 
+@pytest.mark.parametrize("task", ["margins"])
 @pytest.mark.parametrize("strategy", STRATEGIES)
 @by_framework(8)
 def test_parameters_of_a_loss_are_trained_and_resumed_and_are_not_part_of_the_network(
-    trained: Trained, framework: str, strategy: str
+    trained: Trained, framework: str, strategy: str, task: str
 ) -> None:
-    runs = trained("margins", framework, strategy)
+    runs = trained(task, framework, strategy)
     whole, resumed = (checkpoint(runs / name) for name in ("fp32-2", "resumed"))
     assert [key for key in whole if not same(whole[key], resumed[key])] == []
     best = torch.load(runs / "fp32-2/best.pt", weights_only=True)
@@ -260,9 +287,10 @@ def test_parameters_of_a_loss_are_trained_and_resumed_and_are_not_part_of_the_ne
         assert torch.equal(value, whole["module"][f"objective.{name}"])
 
 
+@pytest.mark.parametrize("task", ["margins"])
 @by_framework()
-def test_parameters_of_a_loss_are_not_exported(trained: Trained, framework: str) -> None:
-    runs = trained("margins", framework, "single")
+def test_parameters_of_a_loss_are_not_exported(trained: Trained, framework: str, task: str) -> None:
+    runs = trained(task, framework, "single")
     look = (
         "import json, onnx, torch; from pathlib import Path; folder = Path('runs/fp32-2/export');"
         "program = torch.export.load(folder / 'model.pt2'); graph = onnx.load(folder / 'model.onnx').graph;"
@@ -276,9 +304,12 @@ def test_parameters_of_a_loss_are_not_exported(trained: Trained, framework: str)
         assert weights == [[16, 48], [48, 64]]  # and no centers [10, 16]
 
 
+@pytest.mark.parametrize("task", ["margins"])
 @by_framework(13)
-def test_scores_that_need_parameters_of_a_loss_are_those_of_the_run(trained: Trained, framework: str) -> None:
-    runs = trained("margins", framework, "single")
+def test_scores_that_need_parameters_of_a_loss_are_those_of_the_run(
+    trained: Trained, framework: str, task: str
+) -> None:
+    runs = trained(task, framework, "single")
     project = Project(runs.parent, "my_project")
     measure = (
         "import json, sys; from pathlib import Path; from my_project import config, trained;"

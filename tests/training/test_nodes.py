@@ -14,7 +14,16 @@ from PIL import Image
 
 from tests.conftest import Say
 from tests.support import forks, proofs
-from tests.support.projects import FRAMEWORKS, PARALLEL, Project, by_framework, by_pair, rendered, write
+from tests.support.projects import (
+    FRAMEWORKS,
+    PARALLEL,
+    SOAK,
+    Project,
+    by_framework,
+    by_pair,
+    rendered,
+    write,
+)
 from tests.support.proofs import once
 
 SHORT = ["--max_steps", "4", "--log_every", "1", "--model.width", "8", "--num_threads", "1"]
@@ -72,14 +81,14 @@ def project_of(framework: str, strategy: str, folder: Path) -> Project:
     return Project(write(files, folder), "my_project")
 
 
-def start_node(project: Project, network: Network, node: int) -> subprocess.Popen[str]:
-    """Train with one process on each node, as its README says."""
+def start_node(project: Project, network: Network, node: int, cold: bool) -> subprocess.Popen[str]:
+    """Train with one process on each node, as its README says; it is a fork unless it is started `cold`."""
     torchrun = ["-m", "torch.distributed.run", "--nnodes", "2", "--node-rank", str(node)]
     torchrun += ["--nproc-per-node", "1"]
     torchrun += ["--master-addr", network.address, "--master-port", str(network.port)]
     with proofs.apart():
         return subprocess.Popen(
-            [*network.prefixes[node], forks.python(cold=True), *torchrun, "-m", "my_project.train", *SHORT],
+            [*network.prefixes[node], forks.python(cold=cold), *torchrun, "-m", "my_project.train", *SHORT],
             cwd=project.folder,
             env={**project.settings, "GLOO_SOCKET_IFNAME": network.interfaces[node]},
             stdin=subprocess.DEVNULL,
@@ -89,9 +98,9 @@ def start_node(project: Project, network: Network, node: int) -> subprocess.Pope
         )
 
 
-def train_on_two_nodes(project: Project, network: Network) -> str:
+def train_on_two_nodes(project: Project, network: Network, cold: bool) -> str:
     """The metrics of the run; both nodes have to end well."""
-    nodes = [start_node(project, network, node) for node in range(2)]
+    nodes = [start_node(project, network, node, cold) for node in range(2)]
     try:
         said = [node.communicate(timeout=MOST_SECONDS)[0] for node in nodes]
     finally:
@@ -101,13 +110,16 @@ def train_on_two_nodes(project: Project, network: Network) -> str:
     return (project.folder / "runs/0001/metrics.csv").read_text()
 
 
+@pytest.mark.soak
 @pytest.mark.cold
 @by_pair(7)
 def test_two_nodes_train_the_model_that_two_processes_train(
     network: Network, framework: str, strategy: str, tmp_path: Path, say: Say
 ) -> None:
-    project = project_of(framework, strategy, tmp_path)
-    metrics = train_on_two_nodes(project, network)
+    """In `make test` the nodes of one framework are started as a user does, those of others are forks."""
+    project, cold = project_of(framework, strategy, tmp_path), SOAK or framework == FRAMEWORKS[0]
+    network = network if cold else loopback()  # the server of forks is in no namespace
+    metrics = train_on_two_nodes(project, network, cold)
     say(f"{framework} {strategy}: two nodes {network.kind}")
     project.run_fork("-m", "my_project.train", *SHORT, "--out_dir", "runs/one-node", processes=2)
     assert metrics == (tmp_path / "runs/one-node/metrics.csv").read_text()

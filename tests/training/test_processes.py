@@ -11,7 +11,7 @@ from tests.support.forks import PROC, left_behind
 from tests.support.forkserver import MARK
 from tests.support.projects import FRAMEWORKS, Project, by_pair, rendered, times, write
 
-TIMES = times(2, 20)
+TIMES = times(1, 20)
 SHORT = ["--max_steps", "2", "--model.width", "8", "--num_threads", "1"]
 FILES = [
     ".lock",

@@ -3,15 +3,16 @@
 import json
 import os
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pytest
 
 from mlscaffold.catalogue.questions import Answers
 from tests.support import forks, proofs
-from tests.support.projects import FRAMEWORKS, Project, by_framework, by_pair, rendered, write
+from tests.support.projects import FRAMEWORKS, SOAK, Project, by_framework, by_pair, rendered, write
 from tests.support.proofs import once
 from tests.support.services import free_port
 
@@ -31,6 +32,7 @@ SLURM = {
 }
 
 GetProject = Callable[[str], Project]
+T = TypeVar("T")
 
 
 @pytest.fixture(scope="module")
@@ -92,13 +94,19 @@ def test_torchrun_has_the_last_word_within_an_allocation_of_slurm(
     assert tried.returncode == 0, tried.stderr
 
 
+def part(cases: Sequence[tuple[T, str]], framework: str) -> Sequence[tuple[T, str]]:
+    """What `make test` starts cold with a framework; `make soak` starts all with each."""
+    return cases if SOAK else cases[FRAMEWORKS.index(framework) :: len(FRAMEWORKS)]
+
+
+@pytest.mark.soak
 @pytest.mark.cold
 @by_framework()
 def test_a_run_whose_streams_are_all_closed_trains(
     project: GetProject, framework: str, tmp_path: Path
 ) -> None:
     train = f"{' '.join(TRAIN)} --out_dir {tmp_path}"
-    for name, closed in (("all", "0<&- 1>&- 2>&-"), ("err", "2>&-")):
+    for name, closed in part((("all", "0<&- 1>&- 2>&-"), ("err", "2>&-")), framework):
         done = run_cold(project(framework), f"exec python {train}/{name} {closed}")
         assert done.returncode == 0, done.stderr
         assert json.loads((tmp_path / name / "run.json").read_text())["finished"] == 2
@@ -123,6 +131,7 @@ def test_a_terminal_that_lacks_signs_shows_them_as_escapes(
     assert (tmp_path / "caf\xe9/best.json").exists()
 
 
+@pytest.mark.soak
 @pytest.mark.cold
 @by_framework()
 def test_predictions_for_a_full_disk_end_in_a_line(
@@ -130,7 +139,7 @@ def test_predictions_for_a_full_disk_end_in_a_line(
 ) -> None:
     ours, run = project(framework), tmp_path / "run"
     ours.run_fork(*TRAIN, "--out_dir", run)
-    for number, name in ((1, "few.npy"), (500, "many.npy")):
+    for number, name in part(((1, "few.npy"), (500, "many.npy")), framework):
         np.save(tmp_path / name, np.zeros((number, 1, 8, 8), np.uint8))
         command = f"exec python -m my_project.predict --run {run} {tmp_path / name} > /dev/full"
         done = run_cold(ours, command)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from mlscaffold.catalogue.questions import Answers
-from tests.support.projects import CATALOGUE, PARALLEL, Project, by_framework, by_pair, rendered, write
+from tests.support.projects import CATALOGUE, Project, by_framework, by_pair, rendered, write
 from tests.support.proofs import once
 from tests.support.releases import ROOT
 
@@ -79,8 +79,7 @@ def test_the_f1_score_is_that_of_scikit_learn(runs: Runs, framework: str) -> Non
     assert max(metrics(run, "val/f1")) == pytest.approx(noted(run)["f1"], abs=1e-5)
 
 
-@pytest.mark.parametrize("strategy", ["single", *PARALLEL])
-@by_framework(4)
+@by_pair(4, alone=True)
 def test_best_weights_are_the_moving_average_of_those_of_all_steps(
     runs: Runs, framework: str, strategy: str
 ) -> None:
@@ -93,16 +92,14 @@ def test_best_weights_are_the_moving_average_of_those_of_all_steps(
     assert metrics(run, "val/loss") != metrics(run.with_name("plain"), "val/loss")
 
 
-@pytest.mark.parametrize("strategy", ["single", *PARALLEL])
-@by_framework(4)
+@by_pair(4, alone=True)
 def test_an_average_goes_on_exactly_after_a_stop(runs: Runs, framework: str, strategy: str) -> None:
     whole, stopped = (runs(framework, strategy) / name for name in ("averaged", "average_resumed"))
     for name in ("metrics.csv", "best.json", "best.pt"):
         assert (whole / name).read_bytes() == (stopped / name).read_bytes(), name
 
 
-@pytest.mark.parametrize("strategy", ["single", *PARALLEL])
-@by_framework(11)
+@by_pair(11, alone=True)
 def test_activation_checkpointing_computes_twice_and_changes_no_number(
     runs: Runs, framework: str, strategy: str
 ) -> None:
@@ -122,8 +119,7 @@ def test_channels_last_is_the_format_that_convolutions_compute_in(runs: Runs, fr
     assert metrics(run, "train/loss") == pytest.approx(plain[:10], rel=1e-3)
 
 
-@pytest.mark.parametrize("strategy", ["single", *PARALLEL])
-@by_framework(17)
+@by_pair(17, alone=True)
 def test_a_profile_shows_the_operations_of_a_few_steps(runs: Runs, framework: str, strategy: str) -> None:
     folder = runs(framework, strategy) / "checkpointed" / "profile"
     names = ["trace"] if strategy == "single" else ["rank-0", "rank-1"]
@@ -184,8 +180,7 @@ def test_a_resumed_run_keeps_the_best_of_all_its_validations(runs: Runs, framewo
     assert files == {path.name: path.read_bytes() for path in (stopped / "best").iterdir()}
 
 
-@pytest.mark.parametrize("strategy", ["single", *PARALLEL])
-@by_framework(9)
+@by_pair(9, alone=True)
 def test_accumulated_steps_are_those_of_large_batches(runs: Runs, framework: str, strategy: str) -> None:
     parts, whole = (runs(framework, strategy) / name for name in ("accumulated", "eager"))
     ours, theirs = (metrics(run, "train/loss") for run in (parts, whole))
@@ -194,8 +189,7 @@ def test_accumulated_steps_are_those_of_large_batches(runs: Runs, framework: str
     assert last < full[0]
 
 
-@pytest.mark.parametrize("strategy", ["single", *PARALLEL])
-@by_framework(2, 4)
+@by_pair(2, 4, alone=True)
 def test_validations_and_checkpoints_come_within_epochs_where_they_are_asked_for(
     runs: Runs, framework: str, strategy: str
 ) -> None:
@@ -208,8 +202,7 @@ def test_validations_and_checkpoints_come_within_epochs_where_they_are_asked_for
     assert metrics(run, "train/loss") == metrics(run.with_name("plain"), "train/loss")  # it only looks on
 
 
-@pytest.mark.parametrize("strategy", ["single", *PARALLEL])
-@by_framework(4)
+@by_pair(4, alone=True)
 def test_a_new_run_starts_from_the_best_weights_of_another(runs: Runs, framework: str, strategy: str) -> None:
     folder = runs(framework, strategy)
     kept = sorted(weights(folder / "plain/best.pt").values(), key=lambda w: w.ndim <= 1)

@@ -24,6 +24,7 @@ def test_a_csv_file_becomes_a_served_model_with_a_network_and_a_loss_of_ones_own
         assert reader.count == 15
 
 
+@pytest.mark.long
 @pytest.mark.cold
 def test_a_folder_of_images_becomes_a_served_model_as_a_user_starts_it(tmp_path: Path) -> None:
     with Reader(tmp_path, FRAMEWORKS[0], cold=True) as reader:
