@@ -7,7 +7,7 @@ import os
 import sys
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
 
@@ -54,7 +54,8 @@ def read_command() -> tuple[Config, Search]:
             f"{shown}: every user of this machine can read a password on a command line. Give this"
             " address in the variable OPTUNA_STORAGE, or as storage in a file for --config."
         )
-    cfg, args = parse("tune", Search, **{"--reclaim": {"action": "store_true", "help": RECLAIM}})
+    flags: dict[str, Any] = {"--reclaim": {"action": "store_true", "help": RECLAIM}}
+    cfg, args = parse("tune", Search, **flags)
     search = Search(**{field.name: args[field.name] for field in fields(Search)})
     if Path(search.study).name != search.study:
         raise UserError(f"study={search.study}: it names a folder; give a name without slashes.")

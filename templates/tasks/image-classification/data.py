@@ -117,7 +117,7 @@ def open_digits(cfg: DataConfig) -> Data:
 #: endif
 def open_folder(root: Path, cfg: DataConfig) -> Data:
     #: if pretrained == "none"
-    shape, assets = FOLDER_SHAPE, dict[str, bytes]()
+    shape = FOLDER_SHAPE
     #: endif
     #: if pretrained == "transformers"
     assets = pretrained.read(cfg.pretrained, SMALL, SMALL_INPUTS)
@@ -131,12 +131,19 @@ def open_folder(root: Path, cfg: DataConfig) -> Data:
             own = images.find(folder / label, shape, cfg.skip_bad)
             paths, labels = paths + own, labels + [classes.index(label)] * len(own)
         given[name] = np.arange(first, len(paths))
-    chosen = split(given, np.array(labels), classes)
-    own = [(root, [paths[i] for i in part], np.array(labels)[part], cfg.shift, shape) for part in chosen]
-    train, val, test = (Files(*each) for each in own)
+    known = np.array(labels)
+    chosen = split(given, known, classes)
+    train, val, test = (Files(root, [paths[i] for i in part], known[part], cfg.shift, shape) for part in chosen)
+    #: if pretrained == "none"
+    return Data(train, val, test, {"classes": classes, "shape": list(shape)}, {})
+
+
+    #: endif
+    #: if pretrained == "transformers"
     return Data(train, val, test, {"classes": classes, "shape": list(shape)}, assets)
 
 
+#: endif
 def find_classes(root: Path) -> tuple[dict[str, Path], list[str]]:
     """The folder of each split that there is, and the classes; a folder without splits is all for training."""
     if not root.is_dir():

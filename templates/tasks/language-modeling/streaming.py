@@ -56,8 +56,7 @@ def extend(app: FastAPI, reader: Any, step: Answer) -> Answer:
             except (TimeoutError, HTTPException):  # its status is sent already
                 yield json.dumps({"error": "it took too long"}) + "\n"
             else:
-                counts = {name: value for name, value in continuation.result().items() if name != "text"}
-                yield json.dumps(counts) + "\n"
+                yield json.dumps({key: value for key, value in continuation.result().items() if key != "text"}) + "\n"
 
         return StreamingResponse(lines(), media_type="application/x-ndjson")
 
