@@ -13,6 +13,7 @@ import torch
 from huggingface_hub import ModelCard
 from safetensors.torch import load_file
 
+from mlscaffold.catalogue.questions import Answers
 from tests.support.projects import CATALOGUE, FRAMEWORKS, Project, rendered, times, write
 from tests.support.proofs import once
 from tests.support.releases import ROOT
@@ -104,7 +105,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> GetProject:
     def make(task: str, service: str = "fastapi") -> Project:
         folder = tmp_path_factory.mktemp(f"{task}-{service}")
         framework = FRAMEWORKS[task == LANGUAGE]
-        answers = {"task": task, "framework": framework, "serving": service, "loggers": []}
+        answers: Answers = {"task": task, "framework": framework, "serving": service, "loggers": []}
         made = Project(write(rendered(answers), folder), "my_project")
         if service == "fastapi":
             made.run_fork("-c", TRAIN)
@@ -161,7 +162,7 @@ def test_a_hub_finds_weights_settings_and_a_card_that_it_can_read(project: GetPr
 def test_the_card_of_each_task_begins_as_hubs_read_it(task: str) -> None:
     files = rendered({"task": task, "serving": "export"}).files
     card = ModelCard(files["src/my_project/task/card.md"])
-    assert "pytorch" in card.data.tags
+    assert "pytorch" in card.data.to_dict()["tags"]
     assert "## Data" in card.text
     assert "## Limits" in card.text
 
@@ -194,7 +195,13 @@ def test_texts_of_all_lengths_are_answered_alone_and_mixed_as_predict_does_and_l
 def refused(task: str) -> dict[str, bytes]:
     """Requests that are beyond a limit."""
     most = {TEXTS: 1024, LANGUAGE: 16 * 32}[task]
-    sent = {"long": ["a" * (most + 1)], "many": ["a"] * 65, "none": [], "number": [1], "deep": [[["a"]]]}
+    sent: dict[str, list[Any]] = {
+        "long": ["a" * (most + 1)],
+        "many": ["a"] * 65,
+        "none": [],
+        "number": [1],
+        "deep": [[["a"]]],
+    }
     if task == LANGUAGE:
         sent["tokens"] = [{"prompt": "a", "max_tokens": 513}]
     else:
@@ -235,7 +242,9 @@ def test_a_request_that_mixes_lengths_is_answered_in_calls_of_like_lengths(proje
 @pytest.mark.parametrize("task", [TEXTS, LANGUAGE])
 def test_no_body_makes_a_service_of_texts_fail(project: GetProject, task: str) -> None:
     number, made = times(1000, 100_000), project(task)
-    good = {TEXTS: ["Bonjour", "Guten Tag"], LANGUAGE: ["The", {"prompt": "A", "max_tokens": 2}]}[task]
+    good: list[Any] = ["Bonjour", "Guten Tag"]
+    if task == LANGUAGE:
+        good = ["The", {"prompt": "A", "max_tokens": 2}]
     script = (ROOT / "tests/support/serving_bodies.py", "my_project", run_of(made), str(number))
     said = json.loads(made.run_fork(*script, body(good).decode()).splitlines()[-1])
     statuses = {int(status): count for status, count in said.items()}

@@ -11,8 +11,8 @@ from itertools import product
 from statistics import mean
 from typing import Any
 
-from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import SGDClassifier
+from sklearn.feature_extraction.text import TfidfVectorizer  # type: ignore[import-untyped]
+from sklearn.linear_model import SGDClassifier  # type: ignore[import-untyped]
 
 PACKAGE = sys.argv[1]
 data, settings = (importlib.import_module(f"{PACKAGE}.task.{name}") for name in ("data", "settings"))

@@ -44,8 +44,8 @@ def test_adapters_of_two_processes_resume_exactly_and_plain_transformers_gives_t
 ) -> None:
     project = new(tmp_path / "project", task=task, framework=framework, strategy=strategy, serving="export")
     project.run_fork(SUPPORT / "tiny_model.py", tmp_path / "tiny")
-    train = ("-m", "my_project.train", *SHORT.split(), "--precision", precision)
-    begun = (*train, "--model.pretrained", tmp_path / "tiny")
+    train = ["-m", "my_project.train", *SHORT.split(), "--precision", precision]
+    begun = [*train, "--model.pretrained", str(tmp_path / "tiny")]
     project.run_fork(*begun, "--out_dir", "whole", processes=2)
     halfway = project.folder / "whole/checkpoints/step-00000004.pt"
     project.run_fork(*begun, "--out_dir", "resumed", "--resume", halfway, processes=2)

@@ -250,8 +250,8 @@ def test_errors_memory_that_runs_out_and_gradients_that_are_not_finite_lose_noth
 
 
 def images_and_some_others(case: Case) -> bool:
-    """Images in one process, masks with Lightning; in several, all but tables and masks, each framework and strategy once."""
-    alone = case in ((IMAGES, "lightning", "single"), (IMAGES, "ignite", "single"), (MASKS, "lightning", "single"))
+    """Images in one process, masks with Lightning; of others, each framework and strategy of several once."""
+    alone = case.strategy == "single" and (case.task == IMAGES or case[:2] == (MASKS, "lightning"))
     several = case.strategy != "single" and crossed(case)
     return alone or (case.task not in (TABLES, MASKS) and several)
 

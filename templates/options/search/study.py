@@ -121,6 +121,8 @@ class Queue(optuna.Study):
                     lost = 0 < self.search.older_than < silent
                 else:
                     with suppress(Timeout), folder.lock(self.run_of(trial)):
+                        if self.storage.get_trial(trial._trial_id).state.is_finished():
+                            continue  # its worker was at work, and has ended it meanwhile
                         lost = True
                 verdict = "waits again" if lost else "may be at work, so it is left alone"
                 print(f"trial {origin(trial):4}  {verdict} (on {host}, heard of {silent:.0f} s ago)", flush=True)
