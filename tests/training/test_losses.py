@@ -318,7 +318,7 @@ def test_scores_that_need_parameters_of_a_loss_are_those_of_the_run(
     measure = (
         "import json, sys; from pathlib import Path; from my_project import config, trained;"
         "from my_project.task import data; run = Path('runs/fp32-2'); cfg = config.read_settings(run);"
-        "given = data.open_data(cfg.data); trained.open_data = lambda _: given._replace(test=given.val);"
+        "given = data.open_data(cfg.data); data.open_data = lambda _: given._replace(test=given.val);"
         "print(json.dumps(trained.evaluate(run, cfg)))"
     )
     found = json.loads(project.run_fork("-c", measure))

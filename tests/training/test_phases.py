@@ -142,7 +142,7 @@ def values(run: Path, name: str) -> list[float]:
 
 
 @by_run(RUNS)
-@by_framework()
+@by_framework(29)
 def test_each_phase_trains_as_in_a_plain_loop(
     trained: Trained, plain: Callable[[str], Path], framework: str, strategy: str, name: str, say: Say
 ) -> None:
@@ -191,7 +191,7 @@ def test_both_frameworks_come_to_the_same_checkpoint(trained: Trained, strategy:
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-@by_framework()
+@by_framework(29)
 def test_a_run_goes_on_to_the_same_end_from_each_of_its_steps(
     trained: Trained, framework: str, strategy: str
 ) -> None:

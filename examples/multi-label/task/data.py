@@ -51,8 +51,8 @@ class Pixels:
 class Files:
     """A source of image files, each of which is read when it is asked for."""
 
-    def __init__(self, root: Path, paths: list[Path], labels: Labels, shift: float) -> None:
-        self.root, self.labels, self.shift = root, torch.from_numpy(labels), shift
+    def __init__(self, root: Path, paths: list[Path], labels: Labels, shift: float, shape: images.Shape) -> None:
+        self.root, self.labels, self.shift, self.shape = root, torch.from_numpy(labels), shift, shape
         self.names = np.array([str(path.relative_to(root)) for path in paths])
         sizes = "".join(f"{path.relative_to(root)}:{path.stat().st_size}\n" for path in paths)
         self.fingerprint = hashlib.sha256(sizes.encode(errors="surrogateescape")).hexdigest()
@@ -62,7 +62,7 @@ class Files:
 
     def batch(self, indices: list[int], seeds: Tensor | None) -> Batch:
         """`image` [B, C, H, W] in 0..1, and `label` [B, num_classes]."""
-        pixels = np.stack([images.read(self.root / self.names[index], FOLDER_SHAPE) for index in indices])
+        pixels = np.stack([images.read(self.root / self.names[index], self.shape) for index in indices])
         image = torch.from_numpy(pixels) / images.WHITE
         return {"image": image if seeds is None else move(image, seeds, self.shift), "label": self.labels[indices]}
 
@@ -93,20 +93,20 @@ def open_digits(cfg: DataConfig) -> Data:
 
 def open_folder(root: Path, cfg: DataConfig) -> Data:
     """Images that `labels.csv` names, a line for each: `file,labels`, with spaces between labels."""
-    path = root / "labels.csv"
+    path, shape = root / "labels.csv", FOLDER_SHAPE
     wanted = "Give it the columns file and labels, such as `a.png,cat night`."
     with checked(path, wanted), path.open(newline="", encoding="utf-8") as file:
         labels = {line["file"]: line["labels"].split() for line in csv.DictReader(file)}
-    files = {file.relative_to(root).as_posix(): file for file in images.find(root, FOLDER_SHAPE, cfg.skip_bad)}
+    files = {file.relative_to(root).as_posix(): file for file in images.find(root, shape, cfg.skip_bad)}
     if (missing := sorted(labels.keys() - files.keys())) and not cfg.skip_bad:
         raise UserError(f"{path}: it names {missing[0]}, and there is no such image. Add it, or delete the line.")
     names = sorted(labels.keys() & files.keys())
     classes = sorted({label for name in names for label in labels[name]})
     rows = np.array([[label in labels[name] for label in classes] for name in names], np.float32)
     train, val, test = (
-        Files(root, [files[names[i]] for i in part], rows[part], cfg.shift) for part in split(len(names))
+        Files(root, [files[names[i]] for i in part], rows[part], cfg.shift, shape) for part in split(len(names))
     )
-    return Data(train, val, test, {"classes": classes, "shape": list(FOLDER_SHAPE)}, {})
+    return Data(train, val, test, {"classes": classes, "shape": list(shape)}, {})
 
 
 def split(count: int) -> list[NDArray[np.int64]]:

@@ -96,12 +96,14 @@ def open_data(cfg: DataConfig) -> Data:
 
 
 def open_digits(cfg: DataConfig) -> Data:
-    sources = [Composed(torch.from_numpy(pixels), torch.from_numpy(mask), cfg) for pixels, mask in digits.compose()]
-    return Data(*sources, {"classes": ["photograph", "digit"], "shape": [3, digits.SIDE, digits.SIDE]}, {})
+    made = [(torch.from_numpy(pixels), torch.from_numpy(mask)) for pixels, mask in digits.compose()]
+    train, val, test = (Composed(pixels, mask, cfg) for pixels, mask in made)
+    return Data(train, val, test, {"classes": ["photograph", "digit"], "shape": [3, digits.SIDE, digits.SIDE]}, {})
 
 
 def open_folder(root: Path, cfg: DataConfig) -> Data:
     classes, shape = masks.read_classes(root), (3, *cfg.size)
     splits = masks.find_splits(root, shape, len(classes), cfg.skip_bad)
     masks.check_classes(splits[0], classes)
-    return Data(*(Pairs(root, pairs, classes, cfg) for pairs in splits), {"classes": classes, "shape": [*shape]}, {})
+    train, val, test = (Pairs(root, pairs, classes, cfg) for pairs in splits)
+    return Data(train, val, test, {"classes": classes, "shape": [*shape]}, {})

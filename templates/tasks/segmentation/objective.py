@@ -79,4 +79,5 @@ def show(batch: Batch, given: Tensor) -> Tensor:
     found = ((batch["image"] * images.WHITE).round(), batch["mask"][:, None], given[:, None])
     parts = torch.cat([part[..., ::every, ::every].double() for part in found], dim=1)
     place = torch.arange(SHOWN, device=given.device)[:, None] == batch["number"]  # [SHOWN, B]
-    return torch.tensordot(place.double(), parts, dims=1)
+    shown: Tensor = torch.tensordot(place.double(), parts, dims=1)
+    return shown
