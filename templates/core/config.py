@@ -154,21 +154,34 @@ def build_parser(command: str) -> Parser:
     return parser
 
 
-def parse(
-    command: str, more: type | None = None, *, of_run: bool = False, **own: Mapping[str, Any]
-) -> tuple[Config, Namespace]:
+#: if hpo == "none"
+def parse(command: str, *, of_run: bool = False, **own: Mapping[str, Any]) -> tuple[Config, Namespace]:
     """Read a command line: the settings, and the arguments that belong to this command alone.
 
     Args:
-        more: a dataclass with settings of this command alone, except for those in `own`.
         of_run: the command has `--run DIR`, and the settings of that run are the defaults.
         own: arguments of this command alone, by their names or flags, as `add_argument` takes them.
     """
     parser = build_parser(command)
     for name, options in own.items():
         parser.add_argument(name, **options)
-    if more:
-        parser.add_class_arguments(more, as_group=False, skip={name.lstrip("-") for name in own})
+    #: endif
+    #: if hpo == "optuna"
+def parse(command: str, *, of_run: bool = False, **own: Mapping[str, Any] | type) -> tuple[Config, Namespace]:
+    """Read a command line: the settings, and the arguments that belong to this command alone.
+
+    Args:
+        of_run: the command has `--run DIR`, and the settings of that run are the defaults.
+        own: arguments of this command alone, by their names or flags, as `add_argument` takes them, or a dataclass
+            whose fields are settings like those of `Config`, but for those that are given beside it.
+    """
+    parser = build_parser(command)
+    for name, options in own.items():
+        if isinstance(options, type):
+            parser.add_class_arguments(options, as_group=False, skip={other.lstrip("-") for other in own})
+        else:
+            parser.add_argument(name, **options)
+    #: endif
     parser.add_class_arguments(Config, as_group=False)
     if of_run:
         parser.add_argument("--run", type=File, help="folder of a run; without it, the newest with weights")

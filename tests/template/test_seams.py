@@ -14,7 +14,7 @@ SERVICE = f"{EXPORT} serve task/requests uploads {PACKAGE}/serving/page.html tes
     f"serving/{name}" for name in ("inputs", "limits", "service", "settings")
 )
 SERVICE += " tests/test_requests.py tests/test_service.py"
-SEARCH = "addresses paths tune task/search_space tests/test_tune.py " + " ".join(
+SEARCH = "config addresses paths tune task/search_space tests/test_tune.py " + " ".join(
     f"search/{name}" for name in ("__init__", "run", "settings", "study")
 )
 SEVERAL = "check_world config train tests/test_loading.py tests/test_processes.py " + " ".join(

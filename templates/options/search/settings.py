@@ -54,8 +54,8 @@ def read_command() -> tuple[Config, Search]:
             f"{shown}: every user of this machine can read a password on a command line. Give this"
             " address in the variable OPTUNA_STORAGE, or as storage in a file for --config."
         )
-    flags: dict[str, Any] = {"--reclaim": {"action": "store_true", "help": RECLAIM}}
-    cfg, args = parse("tune", Search, **flags)
+    own: dict[str, Any] = {"--reclaim": {"action": "store_true", "help": RECLAIM}, "search": Search}
+    cfg, args = parse("tune", **own)
     search = Search(**{field.name: args[field.name] for field in fields(Search)})
     if Path(search.study).name != search.study:
         raise UserError(f"study={search.study}: it names a folder; give a name without slashes.")
