@@ -194,7 +194,7 @@ def test_a_reader_that_stops_early_is_no_error(tmp_path: Path) -> None:
         text=True,
         check=False,
     )
-    assert (done.stdout, done.stderr) == ("--project  Project name\n", "")
+    assert (done.stdout, done.stderr) == ("--task  Task\n", "")
 
 
 def test_an_unexpected_error_is_one_line_and_a_variable_shows_where(checkout: Path, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from mlscaffold.catalogue.questions import Answer, Catalogue, Question, plain
 from mlscaffold.errors import UsageError
 
 Command = Callable[..., None]
+LONGEST = 72  # of a flag and its values, side by side; others stand in its help
 
 
 def with_flags(catalogue: Catalogue) -> Callable[[Command], Command]:
@@ -71,11 +72,13 @@ def _type(question: Question) -> type:
 
 
 def _option(question: Question) -> object:
-    name = flag_name(question)
+    name, values, told = flag_name(question), _metavar(question), question.help
+    if len(name) + len(values) > LONGEST:
+        values, told = question.name.upper(), f"{told}: {values.replace('|', ', ')}"
     return typer.Option(
         f"{name}/{name.replace('--', '--no-', 1)}" if question.type == "bool" else name,
-        help=f"{question.help}; repeat it or use commas" if question.multiselect else question.help,
-        metavar=None if question.type == "bool" else _metavar(question),
+        help=f"{told}; repeat it or use commas" if question.multiselect else told,
+        metavar=None if question.type == "bool" else values,
         autocompletion=_completer(question) if question.choices else None,
         show_default=False,
     )

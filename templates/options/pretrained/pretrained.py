@@ -76,7 +76,8 @@ class Inputs:
         """Raises `UserError` if it says no size."""
         size = said.get("crop_size") if said.get("do_center_crop") else None
         size = size or said.get("size") or {}
-        sides = [size] * 2 if isinstance(size, int) else [size.get(side, size.get("shortest_edge")) for side in SIDES]
+        both = dict.fromkeys(SIDES, size) if isinstance(size, int) else size
+        sides: list[Any] = [both.get(side, both.get("shortest_edge")) for side in SIDES]
         if None in sides:
             raise UserError(f"model.pretrained: its {PROCESSOR} says no size. Add one, such as 224.")
         normal = said.get("do_normalize", True)
@@ -160,8 +161,9 @@ class Tuned(nn.Module):
             for weight in rank(model)[-1] if new_head else []:
                 weight.requires_grad_(True)
             self.base = digest(self)
-            self.register_state_dict_post_hook(leave_base)
-            self.register_load_state_dict_pre_hook(take_base)
+            module: Any = self  # torch gives its hooks no types
+            module.register_state_dict_post_hook(leave_base)
+            module.register_load_state_dict_pre_hook(take_base)
         if not any(weight.requires_grad for weight in self.parameters()):
             raise UserError(f"model.frozen_layers={cfg.frozen_layers}: nothing is left to train. Freeze fewer layers.")
         factors = [*(cfg.layer_decay ** (depth + 1 - place) for place in range(depth + 2)), cfg.head_rate]
@@ -234,7 +236,7 @@ def digest(net: nn.Module) -> str:
     """A hash of the weights that are not trained."""
     found = hashlib.sha256()
     for weight in {id(weight): weight for weight in frozen_weights(net).values()}.values():
-        found.update(weight.detach().contiguous().view(-1).view(torch.uint8).numpy())
+        found.update(weight.detach().contiguous().view(-1).view(torch.uint8).numpy().data)
     return found.hexdigest()
 
 

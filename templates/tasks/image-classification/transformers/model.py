@@ -59,7 +59,7 @@ class Net(pretrained.Tuned):
 def build(cfg: ModelConfig, about: dict[str, Any], assets: dict[str, bytes], init: bool) -> Net:
     """The network for this data. With `init` its first weights are set; without, they are about to be loaded."""
     names = dict(enumerate(about["classes"]))
-    changes = {"id2label": names, "label2id": {name: number for number, name in names.items()}}
+    changes: dict[str, Any] = {"id2label": names, "label2id": {name: number for number, name in names.items()}}
     changes |= {"problem_type": "single_label_classification"}
     model = pretrained.build(cfg, AutoModelForImageClassification, assets, init, **changes)
     return Net(cfg, model, pretrained.Inputs(json.loads(assets[pretrained.PROCESSOR])))

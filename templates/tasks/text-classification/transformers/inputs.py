@@ -53,7 +53,7 @@ def from_batch(batch: Batch) -> Arrays:
     return {"tokens": batch["text"].numpy()}
 
 
-def read(argument: str, about: dict[str, Any], cfg: DataConfig) -> Iterator[tuple[str, str]]:
+def read(argument: str, about: dict[str, Any], cfg: DataConfig) -> Iterator[tuple[str, Any]]:
     """Name and content of each text that an argument of `predict` stands for: a file of lines, a table, or itself."""
     path, names = Path(argument).expanduser(), [argument]
     if path.suffix in (".txt", *texts.FILES):

@@ -41,7 +41,7 @@ def count_signs(about: dict[str, Any]) -> dict[bytes, int]:
     return dict.fromkeys((b"{", b":", b"[", b","), LETTERS * about["max_tokens"])
 
 
-def decode(value: Any, about: dict[str, Any], budget: int) -> tuple[str, int]:
+def decode(value: Any, about: dict[str, Any], budget: int) -> tuple[Any, int]:
     """One input, and how many bytes decoding took beyond those of its JSON: none.
 
     Whatever it raises means that this is no input.
