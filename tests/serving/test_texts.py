@@ -162,7 +162,8 @@ def test_a_hub_finds_weights_settings_and_a_card_that_it_can_read(project: GetPr
 def test_the_card_of_each_task_begins_as_hubs_read_it(task: str) -> None:
     files = rendered({"task": task, "serving": "export"}).files
     card = ModelCard(files["src/my_project/task/card.md"])
-    assert "pytorch" in card.data.to_dict()["tags"]
+    facts: Any = card.data
+    assert "pytorch" in facts.tags
     assert "## Data" in card.text
     assert "## Limits" in card.text
 
