@@ -238,16 +238,14 @@ def test_the_largest_seed_trains(project: GetProject, tmp_path: Path) -> None:
 SCRAPED = """
 import os
 from urllib.request import ProxyHandler, build_opener
-from my_project import train
+from my_project import config, train
 
-def scrape(epoch, score):
+def scrape(samples, score):
     address = os.environ["METRICS_ADDRESS"]
     text = build_opener(ProxyHandler({})).open(f"http://{address}/metrics").read().decode()
     print(sum(line.startswith("training_step") for line in text.splitlines()))
 
-run = train.run
-train.run = lambda cfg: run(cfg, scrape)
-train.main()
+train.run(config.parse("train")[0], scrape)
 """
 
 
