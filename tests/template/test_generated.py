@@ -194,11 +194,6 @@ def cover(projects: Iterable[Rendered]) -> list[Rendered]:
     return chosen
 
 
-@pytest.fixture(scope="module")
-def mypy_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("mypy")
-
-
 def test_every_file_parses_and_holds_no_trace_of_a_template() -> None:
     for name, content, project in distinct():
         parse(name, content)
@@ -230,8 +225,8 @@ def test_ruff_passes_on_every_file_under_the_settings_of_its_project(tmp_path: P
 
 
 @pytest.mark.long
-def test_mypy_passes_on_projects_that_together_hold_every_source(mypy_folder: Path) -> None:
-    check_with_mypy(cover(offered()), mypy_folder)
+def test_mypy_passes_on_projects_that_together_hold_every_source(tmp_path: Path) -> None:
+    check_with_mypy(cover(offered()), tmp_path)
 
 
 def test_mypy_is_told_of_the_modules_without_type_hints_that_a_project_imports_and_of_no_others() -> None:
@@ -408,11 +403,11 @@ def test_a_nasty_description_gives_clean_projects(description: str, tmp_path: Pa
     check_odd(tmp_path, {"description": description})
 
 
-def test_the_longest_name_gives_clean_projects(tmp_path: Path, mypy_folder: Path) -> None:
-    check_with_mypy(check_odd(tmp_path, {"project": "long-name-" + "x" * 54}), mypy_folder)
+def test_the_longest_name_gives_clean_projects(tmp_path: Path) -> None:
+    check_odd(tmp_path, {"project": "long-name-" + "x" * 54})
 
 
-def check_odd(folder: Path, answers: dict[str, str]) -> list[Rendered]:
+def check_odd(folder: Path, answers: dict[str, str]) -> None:
     """Check one project of each framework, with all else that can be had."""
     largest = {
         question.name: question.values[-1]
@@ -426,4 +421,3 @@ def check_odd(folder: Path, answers: dict[str, str]) -> list[Rendered]:
         for name, content in project.files.items():
             parse(name, content)
     check_with_ruff(projects, folder)
-    return projects
