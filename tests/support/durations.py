@@ -1,4 +1,4 @@
-"""Where the time of the tests goes. A plugin of pytest: at the end it says so by room, file, function and helper.
+"""Where the time of tests goes. A plugin of pytest: at the end it says so by room, file, function and helper.
 
 Seconds of a processor are those of pytest's own process, of the programs that it waited for, and of forks.
 """
