@@ -38,7 +38,8 @@ class Objective(nn.Module):
         """How far each velocity is from the way from noise to image: the mean square over pixels, by sample [B]."""
         noise, way = batch["noise"], 2 * batch["image"] - 1 - batch["noise"]
         found = model(noise + batch["time"][:, None, None, None] * way, batch["time"], batch["label"])
-        return (found.float() - way).square().mean(dim=(1, 2, 3))
+        losses: Tensor = (found.float() - way).square().mean(dim=(1, 2, 3))
+        return losses
 
     def measure(self, net: Any, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         """What `scores` needs, as float64 sums over the samples of a batch: they are added over batches and processes.
@@ -80,7 +81,7 @@ def frechet(mean: Tensor, covariance: Tensor, other_mean: Tensor, other_covarian
     root = (vectors * values.clamp(min=0).sqrt()) @ vectors.T
     common = torch.linalg.eigvalsh(root @ other_covariance @ root).clamp(min=0).sqrt().sum()
     apart = (mean - other_mean).square().sum() + covariance.trace() + other_covariance.trace()
-    return (apart - 2 * common).item()
+    return float(apart - 2 * common)
 
 
 def within_classes(covariance: Tensor, num_classes: int) -> float:
