@@ -36,6 +36,7 @@ TEXTS, LANGUAGE = (
     among(task=(task,), framework=FRAMEWORKS, strategy=("single",))
     for task in ("text-classification", "language-modeling")
 )
+PRETRAINED = [{**answers, "pretrained": "transformers"} for answers in TEXTS]
 
 
 def with_serving(over: Sequence[Answers], serving: str) -> list[Answers]:
@@ -324,6 +325,14 @@ MUTATIONS = (
         "torch.where(last > 0, hashes % (self.buckets - 1) + 1, 0)",
         "hashes % (self.buckets - 1) + 1",
         with_serving(TEXTS, "fastapi"),
+        everywhere,
+    ),
+    Mutation(
+        "the head of a pretrained model learns at another rate than the settings say",
+        "options/pretrained/pretrained.py",
+        "cfg.head_rate]",
+        "cfg.head_rate / 2]",
+        PRETRAINED,
         everywhere,
     ),
     Mutation(

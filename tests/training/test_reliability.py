@@ -264,7 +264,8 @@ def test_a_gradient_that_is_not_finite_is_never_applied_in_any_process(
     project = Project(write(rendered(answers(task, framework, strategy)), tmp_path), "my_project")
     times_each, taken = times(1, 17), {IMAGES: 120, TABLES: 40, TEXTS: 500, LANGUAGE: 10, MASKS: 24}[task]
     script = (ROOT / "tests/support/nonfinite_runs.py", "my_project", str(times_each), str(taken))
-    said = project.run_fork(*script, processes=1 if strategy == "single" else 2)
+    ranks = 1 if strategy == "single" else 2
+    said = project.run_fork(*script, processes=ranks, timeout_s=5900)  # within the own one
     assert said.splitlines().count("never applied") == 3 * times_each
     number = f"{3 * times_each} random steps and ranks"
     say(f"R7 {task} {framework} {strategy}: not finite at {number}, never applied")

@@ -53,7 +53,7 @@ class ModelConfig:
 
     width: PositiveInt = 96
     """numbers that stand for a token; a multiple of heads"""
-    depth: PositiveInt = 3
+    depth: PositiveInt = 2
     """transformer blocks"""
     heads: PositiveInt = 4
     """attention heads of each block"""
