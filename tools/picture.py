@@ -25,7 +25,8 @@ IDENTITY = {
 SHOWN = 14  # lines at the end of what a command prints
 
 # Questions that the picture has no room for.
-REST = "--loggers tensorboard --hpo none --serving none --monitoring none --no-docker --ci none"
+REST = "--optimizers one --pretrained none --loggers tensorboard --hpo none --serving none"
+REST += " --monitoring none --no-docker --ci none"
 
 # What is typed, then pairs of a text to wait for and the keys to press.
 COMMANDS: list[tuple[str, list[tuple[str, str]]]] = [
@@ -68,7 +69,7 @@ def show(command: str, keys: list[tuple[str, str]], folder: Path) -> list[str]:
     settings |= IDENTITY
     child = pexpect.spawn(
         "bash", ["-c", command], cwd=str(folder), env=settings, encoding="utf-8",
-        dimensions=(LINES, COLUMNS), timeout=300,
+        dimensions=(LINES, COLUMNS), timeout=120,
     )  # fmt: skip
     child.logfile_read = io.StringIO()
     for text, pressed in keys:

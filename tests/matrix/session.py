@@ -163,13 +163,19 @@ class Session:
 
     async def start_cold(self) -> None:
         """Train each framework and strategy through the real launcher, several times."""
-        pairs = {(str(a["framework"]), str(a["strategy"])): dict(a) for a in self.answers}
+        pairs = sorted({(str(a["framework"]), str(a["strategy"])) for a in self.answers})
         with self.stage("cold starts") as row:
             before = os.times()
             row.combinations = row.programs = len(pairs)
             jobs = []
-            for (framework, strategy), answers in pairs.items():
-                project = project_of(answers | {"loggers": [], "hpo": "none"}, self.root)
+            for framework, strategy in pairs:
+                answers: Answers = {
+                    "framework": framework,
+                    "strategy": strategy,
+                    "loggers": [],
+                    "hpo": "none",
+                }
+                project = project_of(answers, self.root)
                 folder = write(project, self.folder / f"cold-{framework}-{strategy}")
                 jobs += [self.start_once(project, folder, number) for number in range(cold.TIMES)]
             await self.share("cold starts", jobs)

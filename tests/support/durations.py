@@ -1,4 +1,4 @@
-"""Where the time of the tests goes. A plugin of pytest: at the end it says so by room, file, test and helper.
+"""Where the time of tests goes. A plugin of pytest: at the end it says so by room, file, function and helper.
 
 Seconds of a processor are those of pytest's own process, of the programs that it waited for, and of forks.
 """
@@ -72,6 +72,7 @@ class Plugin:
         for shown in (
             sums(rows, lambda test: test.partition("/")[2].partition("/")[0]),
             sums(rows, lambda test: test.partition("::")[0])[:SHOWN],
+            sums(rows, lambda test: test.partition("[")[0])[: 2 * SHOWN],
             sorted(rows, key=lambda row: -row[2])[:SHOWN],
         ):
             for what, number, took, used in shown:

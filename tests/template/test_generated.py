@@ -3,7 +3,6 @@
 import ast
 import io
 import re
-import shutil
 import tokenize
 import tomllib
 from collections.abc import Iterable, Iterator, Set
@@ -150,22 +149,38 @@ def check_with_ruff(projects: Iterable[Rendered], folder: Path) -> None:
 
 
 def check_with_mypy(projects: Iterable[Rendered], folder: Path) -> None:
-    """Check projects side by side, so that mypy reads torch once; names of their packages differ in the end.
+    """Check projects side by side, under the settings of all; names of their packages differ in the end.
 
-    Those with other settings come later. What mypy has read of torch, it remembers, here and in `make lint`.
+    What mypy has read of torch, it remembers, here and in `make lint`.
     """
-    for _, alike in groupby(sorted(projects, key=mypy_settings), mypy_settings):
-        shutil.rmtree(folder / "src", ignore_errors=True)
-        chosen = []
-        for number, project in enumerate(alike):
-            name = Path(next(iter(project.sources))).parts[1]
-            chosen += ["-p", f"{name[:-2]}{number:02}"]
-            write(rendered({**project.answers, "package": chosen[-1]}), folder)
-        assert tool("mypy", f"--cache-dir={MYPY_CACHE}", *chosen, cwd=folder) == ""
+    chosen = []
+    for number, project in enumerate(projects):
+        name = Path(next(iter(project.sources))).parts[1]
+        chosen += ["-p", f"{name[:-2]}{number:02}"]
+        write(rendered({**project.answers, "package": chosen[-1]}), folder)
+    (folder / "mypy.ini").write_text(mypy_settings(projects))
+    assert tool("mypy", f"--cache-dir={MYPY_CACHE}", *chosen, cwd=folder) == ""
 
 
-def mypy_settings(project: Rendered) -> str:
-    return str(document(project)["tool"]["mypy"]["overrides"])
+def mypy_settings(projects: Iterable[Rendered]) -> str:
+    """The settings of several projects, which differ in the modules that are treated otherwise."""
+    documents = [document(project)["tool"]["mypy"] for project in projects]
+    common = {name: value for name, value in documents[0].items() if name not in ("packages", "overrides")}
+    sections = {"mypy": common}
+    for override in chain.from_iterable(settings["overrides"] for settings in documents):
+        options = {name: value for name, value in override.items() if name != "module"}
+        sections |= {f"mypy-{module}": options for module in override["module"]}
+    lines: list[str] = []
+    for section, options in sections.items():
+        values = {name: ",".join(v) if isinstance(v, list) else v for name, v in options.items()}
+        lines += [f"[{section}]", *(f"{name} = {value}" for name, value in values.items())]
+    return "\n".join(lines)
+
+
+def treated(project: Rendered) -> set[str]:
+    """The modules that a project's mypy treats otherwise, without their submodules."""
+    overrides = document(project)["tool"]["mypy"]["overrides"]
+    return {module.removesuffix(".*") for override in overrides for module in override["module"]}
 
 
 def cover(projects: Iterable[Rendered]) -> list[Rendered]:
@@ -177,11 +192,6 @@ def cover(projects: Iterable[Rendered]) -> list[Rendered]:
         done = todo.pop(best)
         todo = {project: contents - done for project, contents in todo.items()}
     return chosen
-
-
-@pytest.fixture(scope="module")
-def mypy_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("mypy")
 
 
 def test_every_file_parses_and_holds_no_trace_of_a_template() -> None:
@@ -215,8 +225,24 @@ def test_ruff_passes_on_every_file_under_the_settings_of_its_project(tmp_path: P
 
 
 @pytest.mark.long
-def test_mypy_passes_on_projects_that_together_hold_every_source(mypy_folder: Path) -> None:
-    check_with_mypy(cover(offered()), mypy_folder)
+def test_mypy_passes_on_projects_that_together_hold_every_source(tmp_path: Path) -> None:
+    check_with_mypy(cover(offered()), tmp_path)
+
+
+def test_mypy_is_told_of_the_modules_without_type_hints_that_a_project_imports_and_of_no_others() -> None:
+    every = set().union(*map(treated, offered()))
+    for project in offered():
+        used = set().union(*map(roots, project.python.values())) & every
+        assert treated(project) == used, str(project)
+
+
+@cache
+def roots(source: str) -> frozenset[str]:
+    """The top-level names of what a source imports."""
+    nodes = [*ast.walk(ast.parse(source))]
+    found = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    found |= {node.module or "" for node in nodes if isinstance(node, ast.ImportFrom) and node.level == 0}
+    return frozenset(name.partition(".")[0] for name in found)
 
 
 def test_a_project_depends_on_what_it_imports_and_on_nothing_else() -> None:
@@ -377,11 +403,11 @@ def test_a_nasty_description_gives_clean_projects(description: str, tmp_path: Pa
     check_odd(tmp_path, {"description": description})
 
 
-def test_the_longest_name_gives_clean_projects(tmp_path: Path, mypy_folder: Path) -> None:
-    check_with_mypy(check_odd(tmp_path, {"project": "long-name-" + "x" * 54}), mypy_folder)
+def test_the_longest_name_gives_clean_projects(tmp_path: Path) -> None:
+    check_odd(tmp_path, {"project": "long-name-" + "x" * 54})
 
 
-def check_odd(folder: Path, answers: dict[str, str]) -> list[Rendered]:
+def check_odd(folder: Path, answers: dict[str, str]) -> None:
     """Check one project of each framework, with all else that can be had."""
     largest = {
         question.name: question.values[-1]
@@ -395,4 +421,3 @@ def check_odd(folder: Path, answers: dict[str, str]) -> list[Rendered]:
         for name, content in project.files.items():
             parse(name, content)
     check_with_ruff(projects, folder)
-    return projects
