@@ -1,6 +1,7 @@
 """Projects on a real Slurm of two nodes: what `launch/` and `distributed/slurm.py` promise."""
 
 import hashlib
+import json
 import re
 import socket
 from collections.abc import Callable, Sequence
@@ -132,6 +133,39 @@ def test_a_script_whose_partition_is_not_filled_in_is_refused_before_it_waits(
         path.write_text(re.sub("#SBATCH --gpus.*\n", "", path.read_text()))  # of which there are none here
         with pytest.raises(OSError, match="invalid partition specified: FILL_IN"):
             slurm.submit(ours, script)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "tasks", "node", "first", "local"),
+    [
+        ("gpu1", "8", "0", "gpu1", "8"),
+        ("gpu[07-09,12],cpu1", "8(x3),4(x2)", "2", "gpu07", "8"),
+        ("gpu[07-09,12],cpu1", "8(x3),4(x2)", "3", "gpu07", "4"),
+        ("rack[3,5]-gpu1", "2,1", "1", "rack3-gpu1", "1"),
+        ("a1,b[2-3]", "1(x3)", "2", "a1", "1"),
+    ],
+)
+def test_what_slurm_says_of_a_step_is_said_in_the_words_of_torchrun(
+    project: MakeProject, nodes: str, tasks: str, node: str, first: str, local: str
+) -> None:
+    said = step(5, nodes) | {"SLURM_STEP_TASKS_PER_NODE": tasks, "SLURM_NODEID": node}
+    code = f"import os; os.environ |= {said}; from my_project.distributed import slurm; slurm.read()"
+    names = "RANK WORLD_SIZE LOCAL_RANK GROUP_RANK LOCAL_WORLD_SIZE MASTER_ADDR MASTER_PORT"
+    shown = project("ignite", "ddp").run_fork("-c", f"{code}; print(*map(os.environ.get, {names.split()}))")
+    assert shown.split() == ["5", "2", "0", node, local, first, "10007"]
+
+
+def test_a_plain_python_in_an_allocation_of_several_tasks_trains_alone(
+    project: MakeProject, tmp_path: Path
+) -> None:
+    """As in the script of a job itself: there Slurm names the tasks of the job, and no step."""
+    ours, out = project("lightning", "ddp"), tmp_path / "run"
+    named = {name: value for name, value in step(0).items() if "STEP" not in name}
+    allocation = ours.settings | named | {"SLURM_NTASKS": "2", "SLURM_JOB_NAME": "train"}
+    words = ["-m", "my_project.train", *SMALL, "--max_steps", "2", "--out_dir", str(out)]
+    done = forks.run(words, ours.folder, allocation, 1, 120)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((out / "run.json").read_text())["processes"] == 1
 
 
 def step(rank: int, nodes: str = "127.0.0.[1-2]", **more: str) -> dict[str, str]:
