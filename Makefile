@@ -34,10 +34,10 @@ demo: .venv/tool ## Make an Ignite project, train it with two processes and test
 .PHONY: test
 test: .venv/tests ## Run the tests, but for what is proven for the same content; make test FRESH=1 runs all
 	$(PYTHON) -m pytest --numprocesses auto
-	$(PYTHON) -m tests.matrix --sample 40 --seed 7
+	$(PYTHON) -m tests.matrix --sample 48 --seed 7
 
 .PHONY: matrix
-matrix: .venv/tests ## Prove every combination, and write docs/matrix.md; make test proves 40 of them
+matrix: .venv/tests ## Prove every combination, and write docs/matrix.md; make test proves 48 of them
 	$(PYTHON) -m tests.matrix --write $(ARGS)
 
 .PHONY: lint

@@ -13,6 +13,8 @@ from tests.support.projects import Rendered
 from tests.support.releases import ROOT
 
 ANY_WORK = 4.0  # of each combination, in the unit of `work`
+# How much longer a run takes, on a CPU, than one of images in float32 whose network is the task's.
+SLOW = {"language-modeling": 2.0, "segmentation": 1.5, "fp16": 1.5, "transformers": 2.0}
 
 Setting = tuple[str, str]  # a question and an answer, as they are written
 
@@ -114,12 +116,22 @@ def sample(all_answers: Sequence[Answers], size: int, seed: int) -> list[Answers
 
 def work(answers: Answers) -> dict[Hashable, float]:
     """The programs of a combination, by the answers that make them differ, and about how long each runs."""
-    processes = 1.0 if answers.get("strategy") == "single" else 2.5
-    plain = tuple(str(answers.get(name)) for name in ("framework", "strategy", "precision"))
-    logged = (*plain, *(str(answers.get(name)) for name in ("loggers", "monitoring")))
-    found: dict[Hashable, float] = {("plain", *plain): 4 * processes, ("train", *logged): 3 * processes}
+    each = 1.0 if answers.get("strategy") == "single" else 2.5
+    each *= SLOW.get(str(answers.get("task")), 1.0) * SLOW.get(str(answers.get("precision")), 1.0)
+    each *= SLOW.get(str(answers.get("pretrained")), 1.0)
+    bodies = ("task", "pretrained", "optimizers", "framework", "strategy")
+    plain = tuple(str(answers.get(name)) for name in bodies)
+    precise = (*plain, str(answers.get("precision")))
+    logged = (*precise, *(str(answers.get(name)) for name in ("loggers", "monitoring")))
+    found: dict[Hashable, float] = {("numbers and harm", *plain): 3.5 * each}
+    found |= {("plain", *precise): 2 * each, ("train", *logged): 3 * each}
+    serving = answers.get("serving", "none")
+    if serving != "none":
+        found["export", *plain] = 4.0
+    if serving not in ("none", "export"):
+        found["serve", serving, *plain] = 3.0
     if answers.get("hpo", "none") != "none":
-        found["tune", *logged] = 5 * processes
+        found["tune", *logged] = 5 * each
     return found
 
 

@@ -97,9 +97,9 @@ def test_the_core_is_whole_and_other_questions_meet_every_answer() -> None:
 
 
 def test_a_sample_is_drawn_with_its_seed_and_covers_pairs() -> None:
-    drawn = plan.sample(ALL, 40, 7)
-    assert drawn == plan.sample(ALL, 40, 7) != plan.sample(ALL, 40, 8)
-    assert len(drawn) == len({plan.named(answers) for answers in drawn}) == min(40, len(ALL))
+    drawn = plan.sample(ALL, 48, 7)
+    assert drawn == plan.sample(ALL, 48, 7) != plan.sample(ALL, 48, 8)
+    assert len(drawn) == len({plan.named(answers) for answers in drawn}) == min(48, len(ALL))
     met, all_pairs = (set().union(*map(plan.pairs_of, each)) for each in (drawn, ALL))
     assert len(met) > 0.9 * len(all_pairs)
 
@@ -108,7 +108,7 @@ def test_a_sample_takes_less_work_than_as_many_others() -> None:
     def total(answers: Sequence[Answers]) -> float:
         return sum({part: size for each in answers for part, size in plan.work(each).items()}.values())
 
-    assert total(plan.sample(ALL, 40, 7)) < 0.7 * total(random.Random(7).sample(ALL, 40))
+    assert total(plan.sample(ALL, 48, 7)) < 0.7 * total(random.Random(7).sample(ALL, 48))
 
 
 def test_a_name_chooses_its_combination_and_others_that_give_the_same_answers() -> None:

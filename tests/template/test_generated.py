@@ -167,7 +167,7 @@ def mypy_settings(projects: Iterable[Rendered]) -> str:
     documents = [document(project)["tool"]["mypy"] for project in projects]
     common = {name: value for name, value in documents[0].items() if name not in ("packages", "overrides")}
     sections = {"mypy": common}
-    for override in chain.from_iterable(settings["overrides"] for settings in documents):
+    for override in chain.from_iterable(settings.get("overrides", []) for settings in documents):
         options = {name: value for name, value in override.items() if name != "module"}
         sections |= {f"mypy-{module}": options for module in override["module"]}
     lines: list[str] = []
@@ -179,7 +179,7 @@ def mypy_settings(projects: Iterable[Rendered]) -> str:
 
 def treated(project: Rendered) -> set[str]:
     """The modules that a project's mypy treats otherwise, without their submodules."""
-    overrides = document(project)["tool"]["mypy"]["overrides"]
+    overrides = document(project)["tool"]["mypy"].get("overrides", [])
     return {module.removesuffix(".*") for override in overrides for module in override["module"]}
 
 
