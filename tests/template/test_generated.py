@@ -233,7 +233,7 @@ def test_mypy_is_told_of_the_modules_without_type_hints_that_a_project_imports_a
     every = set().union(*map(treated, offered()))
     for project in offered():
         used = set().union(*map(roots, project.python.values())) & every
-        assert treated(project) == used, str(project)
+        assert used <= treated(project) <= used | {"sklearn"}, str(project)  # which all tasks but one import
 
 
 @cache
