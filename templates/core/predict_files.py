@@ -20,8 +20,8 @@ class Folder:
     def __init__(self, path: Path, arguments: list[str]) -> None:
         self.path, self.names = path, list[str]()
         for given in (Path(argument).expanduser().resolve() for argument in arguments):
-            inside = path.resolve().is_relative_to(given) if given.is_dir() else path.resolve() == given.parent
-            if inside:
+            inside = given.is_dir() and path.resolve().is_relative_to(given)
+            if inside or (given.is_file() and path.resolve() == given.parent):
                 raise UserError(f"to={path}: inputs may lie there, and would be written over. Give another folder.")
         path.mkdir(parents=True, exist_ok=True)
 

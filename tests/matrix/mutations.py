@@ -28,6 +28,9 @@ LOGGING = among(
     framework=FRAMEWORKS, strategy=("single",), loggers=([], ["tensorboard"], ["mlflow"], ["wandb"])
 )
 STARTED = among(framework=FRAMEWORKS, strategy=("ddp",), launch=([], ["slurm"]))
+MADE = among(
+    task=("image-generation",), framework=FRAMEWORKS, strategy=("single",), serving=("none", "fastapi")
+)
 MASKS = among(task=("segmentation",), framework=FRAMEWORKS, strategy=("single",), serving=("none", "fastapi"))
 SERVING = among(framework=FRAMEWORKS, strategy=("single",), serving=("none", "export"))
 TEXTS, LANGUAGE = (
@@ -299,6 +302,22 @@ MUTATIONS = (
         "torch.rand(len(seeds), 4)",
         MASKS,
         everywhere,
+    ),
+    Mutation(
+        "images are generated from noise that no seed gives",
+        "tasks/image-generation/data.py",
+        "normal(seeds, pixels[0].numel() + 1)",
+        "torch.randn(len(seeds), pixels[0].numel() + 1)",
+        MADE,
+        everywhere,
+    ),
+    Mutation(
+        "the service generates the image of another seed",
+        "tasks/image-generation/requests.py",
+        "asked.seed, about)",
+        "asked.seed + 1, about)",
+        MADE,
+        has(serving="fastapi"),
     ),
     Mutation(
         "the service of masks sees images upside down",

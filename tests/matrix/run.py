@@ -18,6 +18,7 @@ STOPPED_AFTER, ENDS_WITH = 4, 6  # optimizer steps; an epoch has three, the last
 # Of a batch of all processes: a fifth of an epoch. Two processes share them out, so they are even.
 SAMPLES = {
     "image-classification": 250,
+    "image-generation": 500,
     "language-modeling": 22,
     "segmentation": 48,
     "tabular": 80,

@@ -50,6 +50,7 @@ DASHBOARD = " ".join(
 # files of the package.
 SEAMS = {
     ("framework", "ignite"): "training/engine training/step",
+    ("task", "image-generation"): f"{TASK} noise predict task/pictures",
     ("task", "language-modeling"): TOKENS,
     ("task", "segmentation"): f"{TASK.removeprefix('images ')} digits masks predict task/pictures",
     ("task", "tabular"): f"{TASK} tables task/pictures",

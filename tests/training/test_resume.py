@@ -50,8 +50,9 @@ TAKEN = {
     "text-classification": 132,
     "language-modeling": 8,
     "segmentation": 6,
+    "image-generation": 32,
 }
-IMAGES, TABLES, TEXTS, LANGUAGE, MASKS = TAKEN
+IMAGES, TABLES, TEXTS, LANGUAGE, MASKS, MADE = TAKEN
 WORDS = "made.txt"  # whose blocks are in all three splits
 OWN = {
     TEXTS: ["--model.buckets", "512"],
@@ -60,9 +61,17 @@ OWN = {
         *("--model.depth", "1"),
     ],
     MASKS: ["--model.depth", "2"],
+    MADE: ["--data.repeat", "1", "--model.depth", "1", "--model.steps", "2"],
 }
 # After which runs end in `make test`; 28 ends an epoch.
-STEPS_OF = {IMAGES: [1, 8, 14, 27, 20, 56], TABLES: [5, 28, 41], TEXTS: [27], LANGUAGE: [41], MASKS: [28]}
+STEPS_OF = {
+    IMAGES: [1, 8, 14, 27, 20, 56],
+    TABLES: [5, 28, 41],
+    TEXTS: [27],
+    LANGUAGE: [41],
+    MASKS: [28],
+    MADE: [27],
+}
 VARIANTS = [
     ["--optim.schedule", "onecycle", "--validate_every", "5"],
     ["--optim.schedule", "cosine", "--precision", "fp16", "--save_every", "4"],

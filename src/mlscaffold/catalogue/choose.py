@@ -37,6 +37,7 @@ WEIGHTS: dict[tuple[str, str], list[Row]] = {
         Row("language", "Texts to continue", brings={"task": "language-modeling"}),
         Row("tables", "Rows of a table", brings={"task": "tabular"}),
         Row("masks", "Images, and which pixels are what", brings={"task": "segmentation"}),
+        Row("examples", "Images of what it is to make", brings={"task": "image-generation"}),
     ],
     ("step", "Will you write the training step yourself?"): [
         Row("unsure", "Not known yet"),
