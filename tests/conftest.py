@@ -16,12 +16,17 @@ from mlscaffold.rendering import target  # noqa: E402 (what is rewritten must no
 from mlscaffold.rendering.render import render  # noqa: E402
 from tests.support import durations, forks, proofs  # noqa: E402
 
-pytest_plugins = ["tests.support.releases", "tests.support.projects", "tests.support.servers"]
+pytest_plugins = [
+    "tests.support.releases",
+    "tests.support.projects",
+    "tests.support.servers",
+    "tests.support.slurm",
+]
 
 RenderProject = Callable[..., Path]
 Say = Callable[[str], None]
 
-ROOMS = ["training", "search", "matrix", "serving", "support", "template", "tool"]
+ROOMS = ["training", "launch", "search", "matrix", "serving", "support", "template", "tool"]
 GRACE_S = 20  # from the timeout of a test until its process is ended
 SOAK_S = 24 * 3600  # of a test, where `make soak` switches timeouts off
 

@@ -27,6 +27,7 @@ ALONE = among(framework=FRAMEWORKS, strategy=("single",))
 LOGGING = among(
     framework=FRAMEWORKS, strategy=("single",), loggers=([], ["tensorboard"], ["mlflow"], ["wandb"])
 )
+STARTED = among(framework=FRAMEWORKS, strategy=("ddp",), launch=([], ["slurm"]))
 MADE = among(
     task=("image-generation",), framework=FRAMEWORKS, strategy=("single",), serving=("none", "fastapi")
 )
@@ -196,6 +197,22 @@ MUTATIONS = (
         "        pass",
         TOGETHER,
         lambda answers: answers["strategy"] != "single",
+    ),
+    Mutation(
+        "the number of a process on its node is taken for that in its run",
+        "options/launch/slurm.py",
+        '"RANK": "PROCID"',
+        '"RANK": "LOCALID"',
+        STARTED,
+        has(launch=["slurm"]),
+    ),
+    Mutation(
+        "what was said where processes meet is forgotten",
+        "core/distributed/several.py",
+        ' else "gloo", **own)',
+        ' else "gloo")',
+        STARTED,
+        has(launch=["slurm"]),
     ),
     Mutation(
         "processes do not tell each other of a signal",

@@ -74,10 +74,14 @@ class Pool:
 
         Args:
             path: a folder to import from, before all others.
-            ranks: 0 is a process that no launcher has started.
+            ranks: 0 is a process that no launcher has started. A project for Slurm is told of the others in
+                Slurm's words, any other one in torchrun's.
         """
         async with self.free:
-            store, environments = forks.rendezvous(ranks) if ranks else (None, [{}])
+            if ranks and path and [*path.glob("*/distributed/slurm.py")]:
+                store, environments = None, forks.step_of_slurm(ranks)
+            else:
+                store, environments = forks.rendezvous(ranks) if ranks else (None, [{}])
             calls = [
                 Call(
                     function,

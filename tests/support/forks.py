@@ -231,6 +231,24 @@ def rendezvous(ranks: int) -> "tuple[TCPStore, list[dict[str, str]]]":
     return store, [shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(ranks)]
 
 
+def step_of_slurm(ranks: int) -> list[dict[str, str]]:
+    """What Slurm tells each task of a step, one on each node. They meet at a port that was free just now."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    shared = {
+        "SLURM_JOB_ID": "7",
+        "SLURM_JOB_NAME": "train",
+        "SLURM_NTASKS": str(ranks),
+        "SLURM_LOCALID": "0",
+        "SLURM_STEP_NUM_TASKS": str(ranks),
+        "SLURM_STEP_NODELIST": "127.0.0.[1-9]",
+        "SLURM_STEP_TASKS_PER_NODE": f"1(x{ranks})",
+        "MASTER_PORT": str(port),
+        "GLOO_SOCKET_IFNAME": "lo",
+    }
+    return [shared | {"SLURM_PROCID": str(rank), "SLURM_NODEID": str(rank)} for rank in range(ranks)]
+
+
 def marked(mark: str) -> Iterator[int]:
     """The processes, of whatever parent or session, that belong to a run.
 

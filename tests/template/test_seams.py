@@ -75,6 +75,7 @@ SEAMS = {
     ("loggers", "tensorboard,wandb"): WANDB,
     ("loggers", "mlflow,wandb"): f"{MLFLOW} {WANDB}",
     ("loggers", "tensorboard,mlflow,wandb"): f"{MLFLOW} {WANDB}",
+    ("launch", "slurm"): "launch/.gitignore launch/slurm.sh",
     (
         "monitoring",
         "prometheus",

@@ -34,10 +34,10 @@ def test_an_example_kit_renders_all_that_it_allows_and_trains(
 def test_a_project_of_the_lab_has_a_job_script_that_bash_reads(repository: Path, tmp_path: Path) -> None:
     made = mlscaffold("new", "digits", "--kit", repository / "examples/kits/research-lab", cwd=tmp_path)
     assert made.code == 0
-    script = tmp_path / "digits/scripts/train.sbatch"
-    assert subprocess.run(["bash", "-n", script], check=False).returncode == 0
-    assert "#SBATCH --job-name=digits\n#SBATCH --partition=gpu\n" in script.read_text()
-    assert "-m digits.train" in script.read_text()
+    script = tmp_path / "digits/scripts/train.sh"
+    for file in (script, tmp_path / "digits/launch/slurm.sh", tmp_path / "digits/launch/search.sh"):
+        assert subprocess.run(["bash", "-n", file], check=False).returncode == 0
+    assert "exec sbatch --partition=gpu " in script.read_text()
     assert script.stat().st_mode & 0o100
 
 

@@ -1,24 +1,36 @@
 """Which process of a run this is, and how the processes of a run agree.
 
-Torchrun starts them; a plain `python -m` is alone. Who is alone has rank 0 of 1, whatever the environment says.
+A launcher such as torchrun starts them; a plain `python -m` is alone. Who is alone has
+rank 0 of 1, whatever the environment says.
 """
 
 import gc
 import logging
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache, partial, wraps
+from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from ..errors import LOG
+#: if "slurm" in launch
+from ..errors import LOG, UserError
+from . import slurm
 
+#: endif
+#: if "slurm" not in launch
+from ..errors import LOG, UserError
+
+#: endif
 P = ParamSpec("P")
 T = TypeVar("T")
+
+SEE_S = 15  # in which a file that one node writes has to show on others: network file systems remember for a while
 
 
 def rank() -> int:
@@ -33,13 +45,21 @@ def world_size() -> int:
 
 @contextmanager
 def process_group() -> Iterator[None]:
-    """Join the processes that torchrun started, of which the first gives warnings; a plain `python -m` trains alone."""
+    """Join the processes of a launcher, of which the first gives warnings; a plain `python -m` trains alone."""
+    #: if "slurm" in launch
+    own = slurm.join()
+    #: endif
     if "LOCAL_RANK" not in os.environ:
         yield
         return
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    #: if "slurm" in launch
+    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo", **own)
+    #: endif
+    #: if "slurm" not in launch
     dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    #: endif
     LOG.setLevel(logging.ERROR if rank() else logging.WARNING)
     yield
     gc.collect()  # a wrapped model in a reference cycle that outlives its group can hang gloo, or end in an abort
@@ -74,6 +94,27 @@ def by_first(function: Callable[P, T]) -> Callable[P, T]:
 def wait_for_first() -> None:
     """Wait until the first process has come here."""
     first(lambda: None)
+
+
+def check_shared(folder: Path) -> None:
+    """Raise `UserError` in all processes if any does not see what the first writes into a folder, which it makes."""
+    if not dist.is_initialized():
+        return
+    mark = folder / f".seen-{first(lambda: time.time_ns())}"
+    if rank() == 0:
+        folder.mkdir(parents=True, exist_ok=True)
+        mark.touch()
+    wait_for_first()
+    until, blind = time.monotonic() + SEE_S, torch.zeros(world_size())
+    while not mark.exists() and time.monotonic() < until:
+        time.sleep(0.1)
+    blind[rank()] = not mark.exists()
+    add_up(blind)
+    if rank() == 0:
+        mark.unlink()
+    if numbers := ", ".join(map(str, blind.nonzero().flatten().tolist())):
+        text = "do not see what process 0 writes there. All nodes need the same disk there"
+        raise UserError(f"{folder.absolute()}: processes {numbers} {text}.")
 
 
 def add_up(values: Tensor) -> Tensor:

@@ -14,6 +14,9 @@ from ..config import Config
 from ..distributed import processes
 #: endif
 from ..errors import UserError
+#: if strategy != "single"
+from ..paths import RUNS
+#: endif
 from ..runs import folder, terminal
 from ..runs.best import Best
 from ..runs.metrics import Sink
@@ -39,6 +42,9 @@ def train(cfg: Config, report: Report = None, *, logged: bool = True) -> float:
     torch.set_num_threads(cfg.num_threads or torch.get_num_threads())
     torch.set_float32_matmul_precision("high")
     cfg, path = folder.choose(replace(cfg, num_threads=torch.get_num_threads()))
+    #: if strategy != "single"
+    processes.check_shared(cfg.out_dir or RUNS)
+    #: endif
     data = load_data(cfg)
     module = speed.prepare(build_module(cfg, data), cfg)
     saved = load_saved(path, module, data) if path else None
