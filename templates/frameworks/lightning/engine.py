@@ -98,7 +98,7 @@ def fit(run: Run, loaders: tuple[Loader, Loader]) -> None:
     """Train and validate until the goal is reached, or the run ends early."""
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     # Lightning calls what torch deprecates; and it cannot know that a loader resumes.
-    warnings.filterwarnings("ignore", ".*(treespec, LeafSpec|many workers|is not resumable)")
+    warnings.filterwarnings("ignore", ".*(treespec, LeafSpec|many workers|is not resumable|`srun`)")
     trainer = pl.Trainer(
         #: if strategy == "single"
         accelerator="cuda" if torch.cuda.is_available() else "cpu",
