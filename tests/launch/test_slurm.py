@@ -202,6 +202,14 @@ def test_a_node_that_never_comes_is_named_within_the_time_that_is_set(
     assert error.startswith(f"error: 127.0.0.1:{port}: of 2 processes, 1 did not come within 2 s")
 
 
+@pytest.mark.parametrize("seconds", ["soon", "nan", "inf"])
+def test_a_time_that_is_no_number_of_seconds_is_refused(
+    seconds: str, project: MakeProject, tmp_path: Path
+) -> None:
+    [error] = ends(project("ignite", "ddp"), [tmp_path], port=free_port(), JOIN_TIMEOUT_S=seconds)
+    assert error == f"error: JOIN_TIMEOUT_S={seconds}: give a number of seconds."
+
+
 def test_a_port_in_use_is_named(project: MakeProject, tmp_path: Path) -> None:
     with socket.create_server(("", 0)) as other:
         port = other.getsockname()[1]

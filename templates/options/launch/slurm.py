@@ -11,8 +11,6 @@ from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from ..errors import UserError
 
-JOIN_S = float(os.environ.get("JOIN_TIMEOUT_S", "300"))  # in which all processes have to come
-
 
 def join() -> dict[str, Any]:
     """Meet the other tasks of a step of Slurm; return what `init_process_group` has to know of them.
@@ -24,7 +22,7 @@ def join() -> dict[str, Any]:
         return {}
     read()
     rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    return {"store": _meet(rank, size), "rank": rank, "world_size": size}
+    return {"store": _meet(rank, size, _patience()), "rank": rank, "world_size": size}
 
 
 def read() -> None:
@@ -40,9 +38,18 @@ def read() -> None:
     said.setdefault("MASTER_PORT", str(10000 + int(said["SLURM_JOB_ID"]) % 20000))  # below those that systems give out
 
 
-def _meet(rank: int, size: int) -> TCPStore:
+def _patience() -> timedelta:
+    """The time in which all processes have to come."""
+    said = os.environ.get("JOIN_TIMEOUT_S", "300")
+    try:
+        return timedelta(seconds=float(said))
+    except (ValueError, OverflowError):
+        raise UserError(f"JOIN_TIMEOUT_S={said}: give a number of seconds.") from None
+
+
+def _meet(rank: int, size: int, bound: timedelta) -> TCPStore:
     address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    bound, names = timedelta(seconds=JOIN_S), [f"here/{other}" for other in range(size)]
+    names = [f"here/{other}" for other in range(size)]
     store: TCPStore | None = None
     try:
         store = TCPStore(address, port, None, rank == 0, bound, wait_for_workers=False)
@@ -52,7 +59,7 @@ def _meet(rank: int, size: int) -> TCPStore:
         if "EADDRINUSE" in str(error):
             raise UserError(f"MASTER_PORT={port}: it is in use on {address}. Give another one.") from None
         who = _missing(store, names) if store and rank == 0 else "another process"
-        text = f"{who} did not come within {JOIN_S:g} s, or has ended. Look at the log of its node."
+        text = f"{who} did not come within {bound.total_seconds():g} s, or has ended. Look at the log of its node."
         raise UserError(f"{address}:{port}: {text}") from None
     return store
 
