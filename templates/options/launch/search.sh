@@ -1,4 +1,3 @@
-#!/usr/bin/env bash
 # Search on a cluster: `sbatch launch/search.sh [--trials 20 ...]`, from the project's folder.
 #
 # Each job of the array is a worker of one study, whose storage is a file in runs/, or what OPTUNA_STORAGE names. The

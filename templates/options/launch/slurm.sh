@@ -1,4 +1,3 @@
-#!/usr/bin/env bash
 # Train on a cluster: `sbatch launch/slurm.sh [--group.name value ...]`, from the project's folder.
 #
 # The job has your environment, with the virtual environment that is active. Its run is runs/slurm-JOB. Before its time
