@@ -17,6 +17,7 @@ from tests.support.releases import ROOT
 from tests.training.test_resume import (
     IMAGES,
     LANGUAGE,
+    MADE,
     MASKS,
     TABLES,
     TEXTS,
@@ -249,6 +250,10 @@ def test_errors_memory_that_runs_out_and_gradients_that_are_not_finite_lose_noth
     assert found["finite"]
 
 
+# Samples of a batch, of which an epoch has nine or a few more.
+NINTH = {IMAGES: 120, TABLES: 40, TEXTS: 500, LANGUAGE: 10, MASKS: 24, MADE: 240}
+
+
 def images_and_some_others(case: Case) -> bool:
     """Images in one process, masks with Lightning; of others, each framework and strategy of several once."""
     alone = case.strategy == "single" and (case.task == IMAGES or case[:2] == (MASKS, "lightning"))
@@ -262,8 +267,8 @@ def test_a_gradient_that_is_not_finite_is_never_applied_in_any_process(
     task: str, framework: str, strategy: str, tmp_path: Path, say: Say
 ) -> None:
     project = Project(write(rendered(answers(task, framework, strategy)), tmp_path), "my_project")
-    times_each, taken = times(1, 17), {IMAGES: 120, TABLES: 40, TEXTS: 500, LANGUAGE: 10, MASKS: 24}[task]
-    script = (ROOT / "tests/support/nonfinite_runs.py", "my_project", str(times_each), str(taken))
+    times_each = times(1, 17)
+    script = (ROOT / "tests/support/nonfinite_runs.py", "my_project", str(times_each), str(NINTH[task]))
     ranks = 1 if strategy == "single" else 2
     said = project.run_fork(*script, processes=ranks, timeout_s=5900)  # within the own one
     assert said.splitlines().count("never applied") == 3 * times_each
