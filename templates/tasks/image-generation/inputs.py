@@ -60,7 +60,7 @@ def from_batch(batch: Batch) -> Arrays:
 
 def read(argument: str, about: dict[str, Any], cfg: DataConfig) -> Iterator[tuple[str, Arrays]]:
     """Name and content of each input that an argument stands for: CLASS, CLASS:SEED or CLASS:FIRST-LAST."""
-    parts = re.fullmatch(r"(?P<name>.*?)(:(?P<first>\d{1,10})(-(?P<last>\d{1,10}))?)?", argument, re.DOTALL)
+    parts = re.fullmatch(r"(?P<name>.*?)(:(?P<first>\d{1,99})(-(?P<last>\d{1,99}))?)?", argument, re.DOTALL)
     name, first, last = parts.group("name", "first", "last") if parts else (argument, None, None)
     if name not in about["classes"]:
         known = ", ".join(about["classes"][:20])

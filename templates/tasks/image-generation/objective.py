@@ -19,7 +19,7 @@ class Objective(nn.Module):
     Noise and times come with the batch, so the loss of a sample is the same in any batch and process.
     """
 
-    directions: ClassVar[Directions] = {"frechet": "min", "spread": "max", "loss": "min"}
+    directions: ClassVar[Directions] = {"frechet": "min", "spread": "min", "loss": "min"}
 
     def __init__(self, cfg: ObjectiveConfig, about: dict[str, Any]) -> None:
         super().__init__()
@@ -61,10 +61,13 @@ class Objective(nn.Module):
         return torch.cat((torch.ones_like(seen[:, :1]), seen, one_hot(label, self.num_classes)), dim=1).double()
 
     def scores(self, sums: dict[str, Tensor]) -> dict[str, float]:
-        """The Frechet distance of features and classes; the variance within classes, as a share of real images'."""
+        """The Frechet distance of features and classes; how far the variance within classes is from that of real images.
+
+        The second is a share of the variance of real images: 1 where all images of a class are alike.
+        """
         real, made = (moments(sums[name]) for name in ("real", "made"))
-        within = [within_classes(covariance, self.num_classes) for _, covariance in (real, made)]
-        scores = {"frechet": frechet(*real, *made), "spread": within[1] / max(within[0], 1e-12)}
+        wanted, found = (within_classes(covariance, self.num_classes) for _, covariance in (real, made))
+        scores = {"frechet": frechet(*real, *made), "spread": abs(found - wanted) / max(wanted, 1e-12)}
         scores["loss"] = (sums["loss"] / sums["real"][0, 0]).item()
         return scores
 
