@@ -61,7 +61,7 @@ class Objective(nn.Module):
         return torch.cat((torch.ones_like(seen[:, :1]), seen, one_hot(label, self.num_classes)), dim=1).double()
 
     def scores(self, sums: dict[str, Tensor]) -> dict[str, float]:
-        """The Frechet distance of features and classes; how far the variance within classes is from that of real images.
+        """The Frechet distance of features and classes; how far the variance in classes is from that of real images.
 
         The second is a share of the variance of real images: 1 where all images of a class are alike.
         """
