@@ -26,7 +26,7 @@ SHOWN = 14  # lines at the end of what a command prints
 
 # Questions that the picture has no room for.
 REST = "--optimizers one --pretrained none --loggers tensorboard --hpo none --serving none"
-REST += " --monitoring none --no-docker --ci none"
+REST += " --launch none --monitoring none --no-docker --ci none"
 
 # What is typed, then pairs of a text to wait for and the keys to press.
 COMMANDS: list[tuple[str, list[tuple[str, str]]]] = [

@@ -164,7 +164,7 @@ def test_esc_in_a_question_that_the_review_opened_goes_back_to_the_review(tmp_pa
     child.send(DOWN * 7 + ENTER)
     child.expect_exact("How many devices?")
     child.send(DOWN + ENTER)
-    changed = until(child, "   Loggers                 TensorBoard", *review[-5:])
+    changed = until(child, "   Loggers                 TensorBoard", *review[-6:])
     assert set(changed) - set(review) == {"   How many devices        Several, DDP"}
     child.send(ENTER)
     assert end(child) == 0
@@ -191,6 +191,7 @@ def test_the_review_says_what_was_chosen_in_words_and_leaves_out_what_is_empty(t
         "Loggers": "MLflow, Weights & Biases",
         "Hyperparameter search": "None",
         "Export and serving": "Export and a FastAPI service",
+        "Launchers": "None",
         "Monitoring": "None",
         "Dockerfile": "Yes",
         "Continuous integration": "None",
