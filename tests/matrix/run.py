@@ -315,11 +315,11 @@ def own_network(project: Rendered) -> bool:
 
 
 def small(project: Rendered) -> list[str]:
-    """Settings that make steps cheap: of the width of a task's network, of the length of texts elsewhere."""
+    """Settings that make runs cheap: the width of a task's network, what is exported, the length of texts."""
+    task = CATALOGUE.resolve(project.answers)["task"]
     if own_network(project):
-        return ["--model.width", "4"]
-    of_texts = CATALOGUE.resolve(project.answers)["task"] == "text-classification"
-    return ["--data.max_tokens", "32"] if of_texts else []
+        return ["--model.width", "4", *(["--model.steps", "2"] if task == "image-generation" else [])]
+    return ["--data.max_tokens", "32"] if task == "text-classification" else []
 
 
 def expect_restored(project: Rendered, first: list[inside.Observed], then: list[inside.Observed]) -> None:
