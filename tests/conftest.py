@@ -14,7 +14,7 @@ pytest.register_assert_rewrite("tests.support.projects", "tests.support.releases
 from mlscaffold.catalogue.questions import Answer  # noqa: E402
 from mlscaffold.rendering import target  # noqa: E402 (what is rewritten must not be imported before)
 from mlscaffold.rendering.render import render  # noqa: E402
-from tests.support import durations, forks, proofs  # noqa: E402
+from tests.support import durations, forks, proofs, scheduling  # noqa: E402
 
 pytest_plugins = [
     "tests.support.releases",
@@ -70,26 +70,22 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """Two more than cores: tests wait for a third of their time, for programs, services and timeouts."""
-    return (os.cpu_count() or 1) + 2
+    """One more than cores: tests wait for some of their time, for programs, services and timeouts."""
+    return (os.cpu_count() or 1) + 1
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
     if config.getoption("dist") != "loadgroup":
         return None
-    from tests.support.scheduling import Scheduling
-
-    return Scheduling(config, log)
+    return scheduling.Scheduling(config, log)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with what takes long; tests that share what is made once run in one process of pytest-xdist."""
     items.sort(key=lambda item: (not item.get_closest_marker("long"), ROOMS.index(item.path.parent.name)))
-    for item in items:
-        if group := group_of(item):
-            item.add_marker(pytest.mark.xdist_group(group))
+    scheduling.tell({item.nodeid: group for item in items if (group := group_of(item))})
 
 
 def group_of(item: pytest.Item) -> str:

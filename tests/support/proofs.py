@@ -341,9 +341,7 @@ class Proof:
 
 
 def of_test(item: pytest.Item) -> Proof:
-    group = item.get_closest_marker("xdist_group")
-    name = item.nodeid.removesuffix(f"@{group.args[0]}" if group else "")
-    return Proof(name, name.partition(".py::")[0].replace("/", "."))
+    return Proof(item.nodeid, item.nodeid.partition(".py::")[0].replace("/", "."))
 
 
 def stamp() -> int:
