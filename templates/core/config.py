@@ -27,7 +27,7 @@ import yaml
 from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace, set_parsing_settings
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, TypeAdapter
 
-from .errors import checked
+from .errors import LOG, checked
 from .paths import File, newest_run
 from .task.settings import DataConfig, ModelConfig, ObjectiveConfig
 
@@ -194,6 +194,8 @@ def parse(command: str, *, of_run: bool = False, **own: Mapping[str, Any] | type
         args = parser.instantiate(parser.parse_args())
     except UnicodeDecodeError as error:
         parser.error(f"{' '.join(sys.argv[1:])}: these settings are not in UTF-8 ({error})")
+    if of_run and not given and args.run.is_dir():
+        LOG.warning("run=%s, the newest with weights", args.run)
     return Config(**{f.name: args[f.name] for f in fields(Config)}), args
 
 

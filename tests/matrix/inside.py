@@ -183,11 +183,14 @@ def metrics(run: Path) -> dict[str, list[tuple[int, float]]]:
 def facts(run: Path) -> dict[str, Any]:
     """What a run led to, for comparing it with another."""
     best = json.loads((run / "best.json").read_text())
-    weights = torch.load(run / "best.pt", map_location="cpu", weights_only=True)
+    weights, sums = (
+        torch.load(run / name, map_location="cpu", weights_only=True) for name in ("best.pt", "sums.pt")
+    )
     return {
         "metrics.csv": (run / "metrics.csv").read_text(),
         "best.json": best,
         "best.pt": sorted(leaves(weights)),
+        "sums.pt": sorted(leaves(sums)),
     }
 
 

@@ -87,7 +87,7 @@ def test_a_short_form_may_repeat_what_the_long_one_says(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"framewrk: ignite", "'framewrk' is no question of the catalogue. Did you mean framework?"),
+        (b"framewrk: ignite", "'framewrk' is no option. Did you mean framework?"),
         (b"framework: tf", "a.yml: framework: 'tf' is not offered, only lightning, ignite."),
         (b"project: torch", "a.yml: project: 'torch' is no project name"),
         (b"framework: [ignite]", "framework: ['ignite'] is no text"),
@@ -95,7 +95,7 @@ def test_a_short_form_may_repeat_what_the_long_one_says(tmp_path: Path) -> None:
         (b"description: 2024-01-01", "is no text. Put it in quotes."),
         (b"loggers: tensorboard", "loggers: 'tensorboard' is no list of names"),
         (b"docker: 3", "docker: 3 is neither true nor false"),
-        (b"1: 2", "'1' is no question"),
+        (b"1: 2", "'1' is no option"),
         (b"? [a, b]\n: c", "is not YAML"),
         (b"a: b: c", "is not YAML"),
         (b"\t", "is not YAML"),

@@ -172,8 +172,8 @@ def test_typed_answers_are_read(rules: Catalogue) -> None:
         ({"loggers": "a"}, "loggers: 'a' is no list of names"),
         ({"loggers": [1]}, "loggers: [1] is no list of names"),
         ({"compile": "perhaps"}, "compile: 'perhaps' is neither true nor false"),
-        ({"framewrk": "ignite"}, "'framewrk' is no question of the catalogue. Did you mean framework?"),
-        ({"shout": "X"}, "'shout' is no question"),
+        ({"framewrk": "ignite"}, "'framewrk' is no option. Did you mean framework?"),
+        ({"shout": "X"}, "'shout' is no option"),
     ],
 )
 def test_an_answer_of_another_type_or_to_no_question_is_refused(

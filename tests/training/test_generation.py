@@ -5,12 +5,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 
 from mlscaffold.catalogue.questions import Answers
 from tests.conftest import Say
 from tests.support.projects import FRAMEWORKS, SOAK, Project, rendered, write
 from tests.support.proofs import once
+from tests.support.results import assert_same_results
 
 SHORT = (
     *("--max_steps", "24", "--validate_every", "8", "--model.width", "16", "--model.steps", "2"),
@@ -55,10 +55,7 @@ def run_of(tmp_path_factory: pytest.TempPathFactory) -> GetRun:
 def test_both_frameworks_give_the_same_numbers_and_images(run_of: GetRun) -> None:
     first, *others = map(run_of, FRAMEWORKS)
     for other in others:
-        for name in ("metrics.csv", "best.json"):
-            assert (first / name).read_bytes() == (other / name).read_bytes()
-        ours, theirs = (torch.load(run / "best.pt", weights_only=True) for run in (first, other))
-        assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+        assert_same_results(first, other)
     for run in (first, *others):
         assert {"curves.png", "samples.png"} <= {path.name for path in run.iterdir()}
 

@@ -88,15 +88,16 @@ def test_both_frameworks_log_the_same_losses_and_scores(
 
 @pytest.mark.parametrize(("strategy", "name"), RUNS)
 @pytest.mark.parametrize("other", OTHERS)
-def test_both_frameworks_keep_the_same_best_weights(
+def test_both_frameworks_keep_the_same_best_weights_and_draw_from_the_same_sums(
     short_runs: ShortRuns, other: str, strategy: str, name: str
 ) -> None:
-    ours, theirs = (
-        torch.load(short_runs(framework, strategy)[name] / "best.pt", weights_only=True)
-        for framework in (FIRST, other)
-    )
-    assert list(ours) == list(theirs)
-    assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+    for file in ("best.pt", "sums.pt"):
+        ours, theirs = (
+            torch.load(short_runs(framework, strategy)[name] / file, weights_only=True)
+            for framework in (FIRST, other)
+        )
+        assert list(ours) == list(theirs)
+        assert all(torch.equal(ours[key], theirs[key]) for key in ours)
 
 
 @pytest.mark.parametrize(("strategy", "name"), RUNS)

@@ -22,6 +22,7 @@ FILES = [
     "curves.png",
     "metrics.csv",
     "run.json",
+    "sums.pt",
 ]
 FIRST_LINE = "loading PyTorch ...\n"  # all that a run says on stderr
 CHECKPOINT = ["checkpoints/step-00000002.json", "checkpoints/step-00000002.pt"]

@@ -14,6 +14,7 @@ from tests.conftest import Say
 from tests.support.projects import FRAMEWORKS, SOAK, Project, rendered, times, write
 from tests.support.proofs import once
 from tests.support.releases import ROOT
+from tests.support.results import assert_same_results
 
 SHORT = ("--max_steps", "30", "--model.width", "4", "--precision", "fp32", "--validate_every", "10")
 FEW, SIDE = 8, 512
@@ -38,10 +39,7 @@ def run_of(tmp_path_factory: pytest.TempPathFactory) -> GetRun:
 def test_both_frameworks_give_the_same_numbers_and_pictures_of_them(run_of: GetRun) -> None:
     first, *others = map(run_of, FRAMEWORKS)
     for other in others:
-        for name in ("metrics.csv", "best.json"):
-            assert (first / name).read_bytes() == (other / name).read_bytes()
-        ours, theirs = (torch.load(run / "best.pt", weights_only=True) for run in (first, other))
-        assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+        assert_same_results(first, other)
     assert {"curves.png", "iou.png", "overlays.png"} <= {path.name for path in first.iterdir()}
 
 
@@ -53,7 +51,7 @@ def test_the_default_run_beats_masks_of_the_most_frequent_class(run_of: GetRun, 
         project = Project(run.parent, "my_project")
         said = project.run_fork("-m", "my_project.evaluate", "--run", "run")
         iou = float(dict(line.split() for line in said.splitlines())["test/iou"])
-        counts = np.array(json.loads((run / "best.json").read_text())["sums"]["confusion"])
+        counts = torch.load(run / "sums.pt", weights_only=True)["confusion"].numpy()
         baseline = counts.sum(1).max() / counts.sum() / len(counts)
         say(f"{framework}: mean IoU {iou:.3f}, of the most frequent class alone {baseline:.3f}")
         assert iou > baseline + 0.3

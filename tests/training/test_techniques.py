@@ -95,7 +95,7 @@ def test_best_weights_are_the_moving_average_of_those_of_all_steps(
 @by_pair(4, alone=True)
 def test_an_average_goes_on_exactly_after_a_stop(runs: Runs, framework: str, strategy: str) -> None:
     whole, stopped = (runs(framework, strategy) / name for name in ("averaged", "average_resumed"))
-    for name in ("metrics.csv", "best.json", "best.pt"):
+    for name in ("metrics.csv", "best.json", "best.pt", "sums.pt"):
         assert (whole / name).read_bytes() == (stopped / name).read_bytes(), name
 
 
@@ -105,7 +105,7 @@ def test_activation_checkpointing_computes_twice_and_changes_no_number(
 ) -> None:
     run = runs(framework, strategy) / "checkpointed"
     plain = run.with_name("plain")
-    for name in ("metrics.csv", "best.json", "best.pt"):
+    for name in ("metrics.csv", "best.json", "best.pt", "sums.pt"):
         assert (run / name).read_bytes() == (plain / name).read_bytes(), name
     batches = 2 * (10 if strategy == "single" else 5)
     assert noted(run)["convolutions"] == 2 * 2 * batches  # in two blocks

@@ -146,7 +146,7 @@ class Catalogue:
                 return question
         known = [question.name for question in self.questions]
         remedy = did_you_mean(name, known) or f"There are: {', '.join(known)}."
-        raise AnswerError(f"{short(name)} is no question of the catalogue.", remedy)
+        raise AnswerError(f"{short(name)} is no option.", remedy)
 
     @cached_property
     def environment(self) -> "SandboxedEnvironment":

@@ -69,8 +69,8 @@ class Best:
             if [*self.objective.parameters()]:  # which scores may need, and predictions do not
                 files.save_weights(self.cfg.folder / "objective.pt", learned)
             facts = {"monitor": self.monitor, "score": score, "step": step, "epoch": self.at.shown_epoch}
-            plain = {name: value.tolist() for name, value in sums.items()}
-            files.save_json(self.cfg.folder / "best.json", self.about | facts | {"scores": scores, "sums": plain})
+            files.save_weights(self.cfg.folder / "sums.pt", sums)  # which pictures are drawn from
+            files.save_json(self.cfg.folder / "best.json", self.about | facts | {"scores": scores})
 
     def state_dict(self) -> dict[str, Any]:
         return {"kept": self.kept, "waited": self.waited, "goal": self.at.goal}

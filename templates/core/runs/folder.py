@@ -125,7 +125,7 @@ def _drop_best(folder: Path, step: int) -> None:
     """Delete the best weights if they come from a step after this one, which the run will not reach as it did."""
     if (later := _read(folder / "best.json").get("step", 0)) > step:
         LOG.warning("%s: it is of step %s, which is undone; the next best replaces it.", folder / "best.pt", later)
-        for name in ("best.json", "best.pt", "objective.pt"):
+        for name in ("best.json", "best.pt", "objective.pt", "sums.pt"):
             (folder / name).unlink(missing_ok=True)
         shutil.rmtree(folder / "best", ignore_errors=True)
 
@@ -154,7 +154,7 @@ def finish(cfg: Config, progress: Progress, monitor: str) -> str:
     from .report import draw  # brings matplotlib, which the first step does not wait for
 
     folder = cfg.folder
-    with checked(folder / "best.json", files.NO_SCORE):
+    with checked(f"{folder / 'best.json'} or sums.pt", files.NO_SCORE):
         draw(folder, files.read_best(folder))
     reached = f"reached epoch {progress.shown_epoch}, step {progress.steps}"
     early = f"stopped early: no better val/{monitor} in {cfg.patience} validations"

@@ -14,7 +14,7 @@ from .metrics import MetricsFile
 
 def draw(folder: Path, best: dict[str, Any]) -> None:
     """Save `curves.png`, and the pictures that the task draws of its best validation."""
-    sums = {name: torch.tensor(value, dtype=torch.float64) for name, value in best["sums"].items()}
+    sums = torch.load(folder / "sums.pt", map_location="cpu", weights_only=True)
     figures = {"curves": draw_curves(MetricsFile(folder).read())} | pictures.draw(sums, best["about"])
     for name, figure in figures.items():
         path = folder / f"{name}.png"
