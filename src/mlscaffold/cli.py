@@ -18,7 +18,6 @@ from mlscaffold.screen import in_a_line, protect, shown
 from mlscaffold.system.terminal import expand
 
 EXAMPLES = """\b
-Examples:
   mlscaffold new digits --framework ignite --ddp    asks for the rest
   mlscaffold new digits --yes --train               asks nothing, installs, trains
 """
@@ -63,6 +62,7 @@ def build() -> typer.Typer:
     )
     app.callback()(root)
     app.command(epilog=NEW_EXAMPLES)(with_flags(read(template_root()))(new))
+    app.command()(web)
     app.command()(options)
     app.command()(with_flags(questions())(choose))
     app.command(epilog=UPDATE_EXAMPLES)(update)
@@ -132,6 +132,16 @@ def new(
         train=train,
     )
     new(wish, flags)
+
+
+def web(
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes any that is free.")] = 8765,
+    no_open: Annotated[bool, typer.Option("--no-open", help="Open no browser.")] = False,
+) -> None:
+    """See a project on a page in your browser, then make it."""
+    from mlscaffold.web.server import serve
+
+    serve(port, open_browser=not no_open)
 
 
 def options(

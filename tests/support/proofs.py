@@ -50,7 +50,7 @@ PRELOADED = {
     "tests.support.preload",
     "tests.support.preload_tool",
 }  # by servers of forks, and change no result
-PROGRAMS = ("git", "redis-server", "prometheus", "fish", "zsh", "bash", "ip", "unshare")
+PROGRAMS = ("git", "redis-server", "prometheus", "fish", "zsh", "bash", "ip", "unshare", "chromium")
 STARTS = {"subprocess.Popen", "os.posix_spawn", "os.forkpty", "os.fork", "os.system"}
 
 Input = tuple[str, str]  # a kind and a name

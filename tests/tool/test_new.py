@@ -15,8 +15,8 @@ import yaml
 from uv import find_uv_bin
 
 from mlscaffold import __version__
-from mlscaffold.catalogue.flags import flag_words
 from mlscaffold.catalogue.questions import Answer
+from mlscaffold.catalogue.words import flag_words
 from mlscaffold.errors import TargetError, ToolError
 from mlscaffold.new.installation import train
 from mlscaffold.rendering import target

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pexpect  # type: ignore[import-untyped]
 
-from mlscaffold.catalogue.flags import flag_name
 from mlscaffold.catalogue.options import as_markdown
 from mlscaffold.catalogue.questions import read
+from mlscaffold.catalogue.words import flag_name
 from tests.support.command import mlscaffold, screen, terminal
 from tests.support.projects import CATALOGUE
 

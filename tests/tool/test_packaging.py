@@ -53,6 +53,8 @@ def test_the_wheel_holds_the_package_its_releases_and_nothing_else(two_releases:
         names = [name for name in wheel.namelist() if "/_template/" not in name]
         metadata = Parser().parsestr(wheel.read("mlscaffold-0.2.0.dist-info/METADATA").decode())
     assert {"mlscaffold/py.typed", "mlscaffold/releases.bundle", "mlscaffold/cli.py"} < set(names)
+    page = two_releases.repository / "src/mlscaffold/web/page"
+    assert {f"mlscaffold/web/page/{path.name}" for path in page.iterdir()} < set(names)
     assert {name.split("/")[0] for name in names} == {"mlscaffold", "mlscaffold-0.2.0.dist-info"}
     assert (metadata["Version"], metadata["License-Expression"]) == ("0.2.0", "MIT")
 

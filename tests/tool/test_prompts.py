@@ -11,9 +11,9 @@ import pexpect  # type: ignore[import-untyped]
 import pytest
 import yaml
 
-from mlscaffold.catalogue.flags import flag_words
 from mlscaffold.catalogue.prompts import KEYS
 from mlscaffold.catalogue.questions import read
+from mlscaffold.catalogue.words import flag_words
 from mlscaffold.rendering.render import ANSWERS_FILE
 from tests.support.command import CTRL_C, CTRL_U, DOWN, ESC, UP, screen, terminal, until
 from tests.support.projects import CATALOGUE

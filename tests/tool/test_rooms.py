@@ -19,6 +19,7 @@ ORDER = (
     {"rendering"},
     {"kits"},
     {"new", "update"},
+    {"web"},
     {"doctor"},
     {"cli"},
     {"__main__"},

@@ -1,15 +1,12 @@
 """Bring the answers of a new project together: flags, then an answers file, then the name of its folder."""
 
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from mlscaffold.catalogue.flags import flag_name
-from mlscaffold.catalogue.questions import Answer, Answers, Catalogue, Question
+from mlscaffold.catalogue.questions import NAME, Answer, Answers, Catalogue, Question, folder_name
+from mlscaffold.catalogue.words import flag_name
 from mlscaffold.errors import AnswerError, MlscaffoldError
 from mlscaffold.system.documents import load
-
-NAME = "project"  # the question that the name of the target folder answers
 
 
 class Given:
@@ -66,11 +63,6 @@ def gather(catalogue: Catalogue, flags: Answers, file: Path | None, target: Path
     if target is not None and any(question.name == NAME for question in catalogue.questions):
         given.add({NAME: folder_name(target)}, lambda _: str(target))
     return given
-
-
-def folder_name(target: Path) -> str:
-    """Name the folder that `.` or `../here` stands for."""
-    return Path(os.path.abspath(target)).name  # noqa: PTH100 (resolve would follow links)
 
 
 def read_answers(catalogue: Catalogue, file: Path) -> dict[str, Answer]:

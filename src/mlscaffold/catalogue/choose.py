@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mlscaffold.catalogue.answers import Given
-from mlscaffold.catalogue.flags import flag_name, flag_words
 from mlscaffold.catalogue.questions import Answer, Answers, Catalogue, Choice, Question
+from mlscaffold.catalogue.words import flag_name, flag_words
 from mlscaffold.system.terminal import can_ask, fold
 
 FRAMEWORKS = ("lightning", "ignite")

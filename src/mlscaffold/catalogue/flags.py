@@ -8,6 +8,7 @@ from typing import Annotated, cast
 import typer
 
 from mlscaffold.catalogue.questions import Answer, Catalogue, Question, plain
+from mlscaffold.catalogue.words import flag_name
 from mlscaffold.errors import UsageError
 
 Command = Callable[..., None]
@@ -32,19 +33,6 @@ def with_flags(catalogue: Catalogue) -> Callable[[Command], Command]:
         return wrapped
 
     return decorate
-
-
-def flag_name(question: Question) -> str:
-    return f"--{question.name.replace('_', '-')}"
-
-
-def flag_words(question: Question, answer: Answer) -> list[str]:
-    """Write an answer as words of a command line."""
-    name = flag_name(question)
-    if isinstance(answer, bool):
-        return [name if answer else name.replace("--", "--no-", 1)]
-    text = plain(answer)
-    return [f"{name}={text}"] if text.startswith("-") else [name, text]
 
 
 def _parameters(catalogue: Catalogue) -> Iterator[Parameter]:

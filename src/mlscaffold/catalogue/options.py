@@ -5,8 +5,8 @@ import sys
 from collections.abc import Iterator
 
 from mlscaffold import screen
-from mlscaffold.catalogue.flags import flag_name
 from mlscaffold.catalogue.questions import Answer, Catalogue, Question, plain
+from mlscaffold.catalogue.words import flag_name
 from mlscaffold.system.terminal import fold
 
 

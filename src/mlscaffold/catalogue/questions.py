@@ -4,6 +4,7 @@ Copier asks these questions; this module lets the rest of mlscaffold read them t
 option table and the test matrix. It declares no option of its own.
 """
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -21,6 +22,8 @@ if TYPE_CHECKING:  # --help and completion do without Jinja
 
 Answer = str | bool | list[str]
 Answers = Mapping[str, Answer]
+
+NAME = "project"  # the question that the name of the target folder answers
 
 # What a template may set of Jinja. Others, such as `extensions`, would import what they name.
 ENVOPS = {
@@ -214,6 +217,21 @@ class Catalogue:
         answers = self.complete(given)
         return {question.name: answers[question.name] for question in self.questions}
 
+    def differing(self, answers: Answers, defaults: Answers | None = None) -> dict[str, Answer]:
+        """The answers that are no defaults, as these follow from the answers before; some may be others."""
+        found: dict[str, Answer] = {}
+        before: dict[str, Answer] = {}
+        with self.bounded():
+            for question in self.everything:
+                name = question.name
+                default = (defaults or {}).get(name)
+                if default is None:
+                    default = question.check_type(self.default(question, before))
+                before[name] = answers.get(name, default)
+                if before[name] != default:
+                    found[name] = before[name]
+        return found
+
     def default(self, question: Question, answers: Answers) -> Answer:
         """Render the default of a question from the answers to those before it."""
         value = question.default
@@ -332,3 +350,8 @@ def plain(value: Answer) -> str:
     if isinstance(value, list):
         return ",".join(value) or "none"
     return ("no", "yes")[value] if isinstance(value, bool) else value
+
+
+def folder_name(target: Path) -> str:
+    """Name the folder that `.` or `../here` stands for."""
+    return Path(os.path.abspath(target)).name  # noqa: PTH100 (resolve would follow links)

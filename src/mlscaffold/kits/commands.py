@@ -15,8 +15,7 @@ import yaml
 from packaging.version import InvalidVersion, Version
 
 from mlscaffold import __version__, screen
-from mlscaffold.catalogue.answers import folder_name
-from mlscaffold.catalogue.questions import Answer, Catalogue, plain, read
+from mlscaffold.catalogue.questions import Answer, Catalogue, folder_name, plain, read
 from mlscaffold.errors import KitError, MlscaffoldError
 from mlscaffold.kits.find import find_kit, installed_kit
 from mlscaffold.kits.kit import Kit, read_kit, released_names

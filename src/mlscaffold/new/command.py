@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlscaffold.catalogue.answers import NAME, Given, folder_name, gather
-from mlscaffold.catalogue.flags import flag_words
-from mlscaffold.catalogue.questions import Answer, Answers, Catalogue, read
+from mlscaffold.catalogue.answers import Given, gather
+from mlscaffold.catalogue.questions import NAME, Answer, Answers, Catalogue, read
+from mlscaffold.catalogue.words import recreate
 from mlscaffold.errors import TargetError
 from mlscaffold.new import installation
 from mlscaffold.new.repository import start_repository
@@ -78,7 +78,7 @@ def _new(wish: Wish, flags: Answers, kit: "Kit | None") -> None:
     if _asks(wish):
         _ask(given, wish.dest, kit.locks if kit else {})
     given.check()
-    made = _make(catalogue, catalogue.resolve(given.answers), wish, kit)
+    made = make(catalogue, catalogue.resolve(given.answers), wish, kit)
     _report(made, wish)
     if wish.dry_run:
         return
@@ -107,7 +107,8 @@ def _ask(given: Given, dest: Path | None, fixed: Answers) -> None:
     ask(given, refuse, review="Make this project?", fixed=list(fixed))
 
 
-def _make(catalogue: Catalogue, answers: dict[str, Answer], wish: Wish, kit: "Kit | None") -> Made:
+def make(catalogue: Catalogue, answers: dict[str, Answer], wish: Wish, kit: "Kit | None" = None) -> Made:
+    """Put the project for these answers, which no rule refuses, into place; raises `TargetError`."""
     path = wish.dest or Path(str(answers[NAME]))
     files = render(answers)
     read_first: list[str] = []
@@ -138,32 +139,6 @@ def _announce(kit: str, names: list[str], *, ask: bool) -> None:
         confirm("Do you trust them?", "Nothing was written.")
 
 
-def recreate(catalogue: Catalogue, answers: Answers, path: Path, kit: str | None = None) -> str:
-    """Write the command that makes the same project again: the answers that differ from their defaults."""
-    words = ["mlscaffold", "new", str(path) if not str(path).startswith("-") else f"./{path}", "--yes"]
-    words += ["--kit", kit] if kit else []
-    told: dict[str, Answer] = {NAME: folder_name(path)}
-    for question in catalogue.questions:
-        answer = answers[question.name]
-        if catalogue.resolve(told)[question.name] == answer:
-            continue
-        told[question.name] = answer
-        words += flag_words(question, answer)
-    return " ".join(map(_quoted, words))
-
-
-def _quoted(word: str) -> str:
-    """Quote a word for a shell in one line, line ends as well: bash, zsh and POSIX of 2024 read `$'...'`."""
-    if word.isprintable():
-        return shlex.quote(word)
-    plain = (sign if sign.isprintable() and sign not in "'\\" else _octal(sign) for sign in word)
-    return f"$'{''.join(plain)}'"
-
-
-def _octal(sign: str) -> str:
-    return "".join(f"\\{byte:03o}" for byte in sign.encode(errors="surrogateescape"))
-
-
 def _report(made: Made, wish: Wish) -> None:
     if wish.as_json:
         print(json.dumps(_as_json(made, dry_run=wish.dry_run), indent=2))
@@ -173,10 +148,14 @@ def _report(made: Made, wish: Wish) -> None:
         print(f"Made {made.path}: {_total(made)}.")
         print("\n".join(_overview(made.files, f"src/{made.answers['package']}/")))
         print(f"To make it again: {made.command}")
-        steps = message(made.answers, shlex.quote(str(made.path)), uv=installation.has_uv())
-        print(f"\n{steps}", end="")
+        print(f"\n{next_steps(made)}", end="")
     if made.note:
         print(f"Note: {in_a_line(made.note)}", file=sys.stderr)
+
+
+def next_steps(made: Made) -> str:
+    """What to type next, for who is where the project's path leads from."""
+    return message(made.answers, shlex.quote(str(made.path)), uv=installation.has_uv())
 
 
 def _as_json(made: Made, *, dry_run: bool) -> dict[str, object]:
