@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from . import seeding
 from .config import Config
-from .errors import UserError, checked
+from .errors import LOG, UserError, checked
 from .runs.files import load_best, load_weights, sha256
 from .task import inputs
 from .task.inputs import Arrays
@@ -64,6 +64,11 @@ def evaluate(run: Path, cfg: Config) -> dict[str, float]:
     trained, data = Trained(run, cfg), open_data(cfg.data)
     if json.loads(json.dumps(data.about)) != trained.about:
         raise UserError(f"{run}: it was trained on other data: their description, `about`, differs.")
+    if (path := run / "run.json").exists():
+        with checked(path):
+            same = json.loads(path.read_text())["data"] == data.train.fingerprint
+        if not same:
+            LOG.warning("%s: the training split has other samples now than those that it was trained on.", run)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     objective = Objective(cfg.objective, data.about)
     if [*objective.parameters()]:

@@ -11,15 +11,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
 from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample
 
 #: if pretrained == "none"
-from .. import images
+from .. import images, splits
 #: endif
 #: if pretrained == "transformers"
-from .. import images, pretrained
+from .. import images, pretrained, splits
 #: endif
 from ..errors import UserError
 from ..interface import Batch, Data
@@ -33,8 +32,6 @@ from .settings import DataConfig
 FOLDER_SHAPE: images.Shape = (3, 64, 64)  # images of a folder are read as RGB and scaled to this size
 #: endif
 SPLITS = {"train", "val", "test", "training", "valid", "validation", "testing"}  # folders that are not classes
-HELD_OUT = 0.15  # share of the images in the test split, and of the others in the validation split
-SPLIT_SEED = 0  # not the run's seed, so that scores of runs with different seeds can be compared
 
 Labels = NDArray[np.int64]
 
@@ -90,10 +87,7 @@ def move(image: Tensor, seeds: Tensor, shift: float) -> Tensor:
 
 
 def open_data(cfg: DataConfig) -> Data:
-    """The three splits, each with the same share of every class. Raises `UserError` for a folder that cannot be used.
-
-    A split that the folder does not have is taken out of the training images.
-    """
+    """The three splits: see `splits.split`. Raises `UserError` for a folder that cannot be used."""
     return open_digits(cfg) if cfg.root is None else open_folder(cfg.root, cfg)
 
 
@@ -101,8 +95,8 @@ def open_digits(cfg: DataConfig) -> Data:
     digits = load_digits()  # 1,797 images of 8x8 pixels in 0..16: UCI ML hand-written digits
     pixels = torch.tensor(digits.images * (images.WHITE / 16)).byte().unsqueeze(1)
     classes = [str(name) for name in digits.target_names]
-    parts = split({"train": np.arange(len(pixels))}, digits.target, classes)
-    labels = torch.tensor(digits.target)
+    given, names = splits.stratified(len(pixels), digits.target), [*map(str, range(len(pixels)))]
+    parts, labels = splits.split(names, cfg.fold, cfg.folds, given), torch.tensor(digits.target)
     train, val, test = (Pixels(pixels[part], labels[part], cfg.shift) for part in parts)
     #: if pretrained == "none"
     return Data(train, val, test, {"classes": classes, "shape": [1, 8, 8]}, {})
@@ -124,15 +118,16 @@ def open_folder(root: Path, cfg: DataConfig) -> Data:
     shape = pretrained.Inputs(json.loads(assets[pretrained.PROCESSOR])).shape
     #: endif
     parts, classes = find_classes(root)
-    paths, labels, given = list[Path](), list[int](), dict[str, Labels]()
+    paths, names, labels, given = list[Path](), list[str](), list[int](), dict[str, Labels]()
     for name, folder in parts.items():
         first = len(paths)
         for label in sorted(found.name for found in images.folders(folder)):
             own = images.find(folder / label, shape, cfg.skip_bad)
             paths, labels = paths + own, labels + [classes.index(label)] * len(own)
+            names += [path.relative_to(folder).as_posix() for path in own]
         given[name] = np.arange(first, len(paths))
-    known = np.array(labels)
-    chosen = split(given, known, classes)
+    known, chosen = np.array(labels), splits.split(names, cfg.fold, cfg.folds, given)
+    splits.check_classes(chosen, known, classes)
     train, val, test = (Files(root, [paths[i] for i in part], known[part], cfg.shift, shape) for part in chosen)
     #: if pretrained == "none"
     return Data(train, val, test, {"classes": classes, "shape": list(shape)}, {})
@@ -162,17 +157,3 @@ def find_classes(root: Path) -> tuple[dict[str, Path], list[str]]:
             wanted = f"its folders have to be classes of the training images, {classes}"
             raise UserError(f"{folder}: {wanted}, and are {names}.")
     return parts, classes
-
-
-def split(given: dict[str, Labels], labels: Labels, classes: list[str]) -> list[Labels]:
-    """The samples of train, val and test. Raises `UserError` for a class with too few samples."""
-    for name in [name for name in ("test", "val") if name not in given]:
-        train = given["train"]
-        try:
-            parts = train_test_split(train, stratify=labels[train], test_size=HELD_OUT, random_state=SPLIT_SEED)
-        except ValueError:
-            counts = np.bincount(labels[train])
-            few = f"{classes[counts.argmin()]}, which has the fewest, has {counts.min()} left"
-            raise UserError(f"data: too few images for a {name} split. {few}. Add some, or leave it out.") from None
-        given["train"], given[name] = parts
-    return [given[name] for name in ("train", "val", "test")]

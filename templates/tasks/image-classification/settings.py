@@ -33,6 +33,10 @@ class DataConfig:
     """leave out images that cannot be read, and say which"""
     shift: NonNegativeFloat = 0.125
     """how far a training image moves at most, as a share of its size; 0 leaves it in place"""
+    fold: NonNegativeInt = 0
+    """which of the `folds` is the validation split, from 0"""
+    folds: NonNegativeInt = 0
+    """for cross-validation: into how many parts what is not tested is divided; 0: one fixed validation split"""
     batch_size: PositiveInt = 64
     """samples per process and batch"""
     num_workers: NonNegativeInt = 0

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
-from .. import digits, images, masks
+from .. import digits, images, masks, splits
 from ..interface import Batch, Data
 from ..seeding import uniform
 from .settings import DataConfig
@@ -88,22 +88,23 @@ def centers(size: int, device: torch.device) -> Tensor:
 
 
 def open_data(cfg: DataConfig) -> Data:
-    """The three splits. Raises `UserError` for a folder that cannot be used.
-
-    A split that the folder does not have is taken out of the training images.
-    """
+    """The three splits: see `splits.split`. Raises `UserError` for a folder that cannot be used."""
     return open_digits(cfg) if cfg.root is None else open_folder(cfg.root, cfg)
 
 
 def open_digits(cfg: DataConfig) -> Data:
-    made = [(torch.from_numpy(pixels), torch.from_numpy(mask)) for pixels, mask in digits.compose()]
-    train, val, test = (Composed(pixels, mask, cfg) for pixels, mask in made)
+    made = [*digits.compose()]
+    pixels, mask = (torch.from_numpy(np.concatenate(part)) for part in zip(*made, strict=True))
+    ends = np.cumsum([len(part) for _, part in made])
+    given = dict(zip(("train", "val", "test"), np.split(np.arange(ends[-1]), ends[:-1]), strict=True))
+    parts = splits.split([*map(str, range(ends[-1]))], cfg.fold, cfg.folds, given)
+    train, val, test = (Composed(pixels[part], mask[part], cfg) for part in parts)
     return Data(train, val, test, {"classes": ["photograph", "digit"], "shape": [3, digits.SIDE, digits.SIDE]}, {})
 
 
 def open_folder(root: Path, cfg: DataConfig) -> Data:
     classes, shape = masks.read_classes(root), (3, *cfg.size)
-    splits = masks.find_splits(root, shape, len(classes), cfg.skip_bad)
-    masks.check_classes(splits[0], classes)
-    train, val, test = (Pairs(root, pairs, classes, cfg) for pairs in splits)
+    parts = masks.find_splits(root, shape, len(classes), cfg.skip_bad, cfg.fold, cfg.folds)
+    masks.check_classes(parts[0], classes)
+    train, val, test = (Pairs(root, pairs, classes, cfg) for pairs in parts)
     return Data(train, val, test, {"classes": classes, "shape": [*shape]}, {})

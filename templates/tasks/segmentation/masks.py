@@ -9,9 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
-from sklearn.model_selection import train_test_split
 
-from . import images
+from . import images, splits
 from .errors import LOG, UserError, checked
 
 Mask = NDArray[np.uint8]  # class numbers [H, W]
@@ -19,8 +18,6 @@ Mask = NDArray[np.uint8]  # class numbers [H, W]
 IGNORED = 255  # of a pixel that belongs to no class: it is neither learnt nor measured
 MODES = {"1", "I", "I;16", "I;16B", "L", "P"}  # in which pixels are numbers: palettes, and grey of 1 to 32 bits
 CLASSES = "classes.txt"
-HELD_OUT = 0.15  # share of the images in the test split, and of the others in the validation split
-SPLIT_SEED = 0  # not the run's seed, so that scores of runs with different seeds can be compared
 
 
 class Pair(NamedTuple):
@@ -42,16 +39,18 @@ def read_classes(root: Path) -> list[str]:
     return classes
 
 
-def find_splits(root: Path, shape: images.Shape, num_classes: int, skip_bad: bool) -> list[list[Pair]]:
-    """The pairs of train, val and test. A split that has no folder is taken out of the training images."""
+def find_splits(
+    root: Path, shape: images.Shape, num_classes: int, skip_bad: bool, fold: int, folds: int
+) -> list[list[Pair]]:
+    """The pairs of train, val and test: see `splits.split`."""
     folders = {name: root / name for name in ("train", "val", "test") if (root / name).is_dir()}
-    folders = folders if "train" in folders else {"train": root}
-    found = {name: find(folder, shape, num_classes, skip_bad) for name, folder in folders.items()}
-    for name in [name for name in ("test", "val") if name not in found]:
-        if len(found["train"]) < 4:
-            raise UserError(f"data.root={root}: {len(found['train'])} images are too few for a {name} split. Add some.")
-        found["train"], found[name] = train_test_split(found["train"], test_size=HELD_OUT, random_state=SPLIT_SEED)
-    return [found[name] for name in ("train", "val", "test")]
+    pairs, names, given = list[Pair](), list[str](), dict[str, splits.Indices]()
+    for name, folder in (folders if "train" in folders else {"train": root}).items():
+        own = find(folder, shape, num_classes, skip_bad)
+        given[name] = np.arange(len(pairs), len(pairs) + len(own))
+        names += [pair.image.relative_to(folder / "images").with_suffix("").as_posix() for pair in own]
+        pairs += own
+    return [[pairs[i] for i in part] for part in splits.split(names, fold, folds, given)]
 
 
 def find(folder: Path, shape: images.Shape, num_classes: int, skip_bad: bool) -> list[Pair]:

@@ -27,6 +27,10 @@ class DataConfig:
     """how far a training image moves at most, as a share of its size; 0 leaves it in place"""
     zoom: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """how much larger or smaller a training image becomes at most, as a share of its size"""
+    fold: NonNegativeInt = 0
+    """which of the `folds` is the validation split, from 0"""
+    folds: NonNegativeInt = 0
+    """for cross-validation: into how many parts what is not tested is divided; 0: one fixed validation split"""
     batch_size: PositiveInt = 16
     """samples per process and batch"""
     num_workers: NonNegativeInt = 0

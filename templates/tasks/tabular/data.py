@@ -8,16 +8,13 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 from sklearn import datasets
-from sklearn.model_selection import train_test_split
 from torch import Tensor
 
-from .. import tables
+from .. import splits, tables
 from ..errors import LOG, UserError
 from ..interface import Batch, Data
 from .settings import DataConfig
 
-HELD_OUT = 0.15  # share of the rows in the test split, and of the others in the validation split
-SPLIT_SEED = 0  # not the run's seed, so that scores of runs with different seeds can be compared
 MOST_CLASSES = 20  # different whole numbers that are still taken for classes
 
 Rows = NDArray[Any]
@@ -42,7 +39,7 @@ class Table:
 def open_data(cfg: DataConfig) -> Data:
     """The three splits. Raises `UserError` for a file or a column that cannot be used."""
     table = tables.read(cfg.path) if cfg.path else load_example(cfg.example)
-    ignored = [name for name in cfg.ignore.split(",") if name]
+    ignored = [name for name in (*cfg.ignore.split(","), cfg.group) if name]
     if missing := [name for name in (cfg.target, *ignored) if name not in table.column_names]:
         known = ", ".join(table.column_names)
         raise UserError(f'{cfg.path or cfg.example} has no column "{missing[0]}". Columns: {known}. Set --data.target.')
@@ -52,7 +49,11 @@ def open_data(cfg: DataConfig) -> Data:
     table = table.filter(known_rows)
     target, features = table.column(cfg.target), table.drop_columns([cfg.target, *ignored])
     about, targets = describe_target(target, cfg)
-    parts = split(len(table), targets if "classes" in about else None, about)
+    classes = targets if "classes" in about else None
+    given = None if cfg.path else splits.stratified(len(table), classes)
+    parts = splits.split(tables.names(table, cfg.group), cfg.fold, cfg.folds, given)
+    if classes is not None:
+        splits.check_classes(parts, classes, about["classes"])
     about["columns"] = tables.describe(features.take(parts[0]))
     rows = tables.encode(features, about["columns"])
     if "classes" not in about:
@@ -87,16 +88,3 @@ def describe_target(target: pa.ChunkedArray, cfg: DataConfig) -> tuple[dict[str,
         raise UserError(f"data.target={cfg.target}: all rows have the same class, {classes}. Give another column.")
     index = {name: number for number, name in enumerate(classes)}
     return {"target": cfg.target, "classes": classes}, np.array([index[str(value)] for value in values], np.int64)
-
-
-def split(count: int, classes: Rows | None, about: dict[str, Any]) -> list[Rows]:
-    """The rows of train, val and test, each with the same share of every class."""
-    train, parts = np.arange(count), list[Rows]()
-    for name in ("test", "val"):
-        try:
-            chosen = None if classes is None else classes[train]
-            train, held = train_test_split(train, stratify=chosen, test_size=HELD_OUT, random_state=SPLIT_SEED)
-        except ValueError as error:
-            raise UserError(f"data: {len(train)} rows are too few for a {name} split ({error}).") from None
-        parts.append(held)
-    return [train, parts[1], parts[0]]

@@ -25,6 +25,12 @@ class DataConfig:
     """columns that are not used, with commas between them, such as id,name"""
     example: Literal["breast_cancer", "wine", "diabetes"] = "breast_cancer"
     """data set of scikit-learn; diabetes is a regression"""
+    group: str = ""
+    """column whose equal rows stay in one split, such as a customer or an id; without it, rows that are all the same"""
+    fold: NonNegativeInt = 0
+    """which of the `folds` is the validation split, from 0"""
+    folds: NonNegativeInt = 0
+    """for cross-validation: into how many parts what is not tested is divided; 0: one fixed validation split"""
     batch_size: PositiveInt = 32
     """rows per process and batch"""
     num_workers: NonNegativeInt = 0

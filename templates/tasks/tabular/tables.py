@@ -21,6 +21,13 @@ def read(path: Path) -> pa.Table:
         return parquet.read_table(path) if path.suffix == ".parquet" else csv.read_csv(path)
 
 
+def names(table: pa.Table, group: str) -> list[str]:
+    """What rows are told apart by: a column, or without one all that stands in them."""
+    chosen = [table.column(group)] if group else table.columns
+    texts = [column.cast(pa.string()).fill_null("").to_pylist() for column in chosen]
+    return ["\x1f".join(row) for row in zip(*texts, strict=True)]
+
+
 def is_number(kind: pa.DataType) -> bool:
     return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind))
 

@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 #: if pretrained == "none"
-from .. import texts
+from .. import splits, texts
 #: endif
 #: if pretrained == "transformers"
-from .. import texts, tokens
+from .. import splits, texts, tokens
 #: endif
 from ..errors import LOG, UserError
 from ..interface import Batch, Data
@@ -22,7 +22,6 @@ from .model import SMALL
 from .settings import DataConfig
 
 PHRASES = Path(__file__).with_name("phrases.csv")  # from Django's translations, whose licence lies beside it
-HELD_OUT = 0.15  # share of the groups in the test split, and of the others in the validation split
 
 Labels = NDArray[np.int64]
 
@@ -89,34 +88,12 @@ def open_data(cfg: DataConfig) -> Data:
     #: endif
     index = {name: number for number, name in enumerate(classes)}
     labels = np.array([index[name] for name in names], np.int64)
-    parts = split([group for _, _, group in found], labels, classes)
+    parts = splits.split([group for _, _, group in found], cfg.fold, cfg.folds)
+    splits.check_classes(parts, labels, classes)
     train, val, test = (Texts([contents[i] for i in part], labels[part]) for part in parts)
     #: if pretrained == "none"
     return Data(train, val, test, {"classes": classes, "max_bytes": cfg.max_bytes}, {})
-
-
     #: endif
     #: if pretrained == "transformers"
     return Data(train, val, test, about, assets)
-
-
-#: endif
-def split(groups: list[str], labels: Labels, classes: list[str]) -> list[Labels]:
-    """The texts of train, val and test: each group has its split by its name, so rows that are added move no other.
-
-    Raises `UserError` for a split that is empty, and for a class that is not in the first.
-    """
-    shares = np.array([share(group) for group in groups])
-    test = shares < HELD_OUT
-    val = ~test & (shares < HELD_OUT + (1 - HELD_OUT) * HELD_OUT)
-    parts = [np.flatnonzero(part) for part in (~test & ~val, val, test)]
-    missing = [name for i, name in enumerate(classes) if not (labels[parts[0]] == i).any()]
-    if missing or not all(map(len, parts)):
-        few = f"they have {[*map(len, parts)]} texts" + f", and the first none of class {missing[0]}" * bool(missing)
-        raise UserError(f"data: {len(groups)} texts are too few for train, val and test: {few}. Add some.")
-    return parts
-
-
-def share(group: str) -> float:
-    """A number in 0..1 that follows from a text alone."""
-    return int.from_bytes(hashlib.blake2b(group.encode(errors="replace"), digest_size=8).digest()) / 2**64
+    #: endif

@@ -41,6 +41,10 @@ class DataConfig:
     max_tokens: Annotated[int, Field(ge=4)] = 128
     """tokens of a text that the model reads; longer ones are cut"""
     #: endif
+    fold: NonNegativeInt = 0
+    """which of the `folds` is the validation split, from 0"""
+    folds: NonNegativeInt = 0
+    """for cross-validation: into how many parts what is not tested is divided; 0: one fixed validation split"""
     batch_size: PositiveInt = 64
     """texts per process and batch"""
     num_workers: NonNegativeInt = 0

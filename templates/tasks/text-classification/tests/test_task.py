@@ -103,7 +103,7 @@ def test_long_texts_are_cut_between_letters_and_counted(table, caplog):
         ("words,label\na,b\n", r'no column "text"\. Columns: words, label\. Set --data\.text and --data\.label'),
         ("text,label\n" + "x,same\n" * 30, r"has texts of classes \['same'\], and needs those of two"),
         ("text,label\na,b\n ,c\n,c\n", "2 of 3 texts are empty, the first in row 2. Leave them out"),
-        ("text,label\na,b\nb,c\n", "2 texts are too few for train, val and test"),
+        ("text,label\na,b\nb,c\n", "2 samples are too few for train, val and test"),
         ("", "it cannot be used"),
     ],
 )
