@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.model_selection import train_test_split
 
 from .errors import LOG, UserError
 
@@ -54,8 +53,11 @@ def place(name: str) -> float:
     return int.from_bytes(hashlib.blake2b(name.encode(errors="replace"), digest_size=8).digest()) / 2**64
 
 
+#: if task in ["image-classification", "tabular"]
 def stratified(count: int, labels: Indices | None) -> dict[str, Indices]:
     """Fixed splits of data that comes with the project, each with the same share of every class, if there are any."""
+    from sklearn.model_selection import train_test_split  # which is slow to import, and not needed for own data
+
     rest = {"train": np.arange(count)}
     for name in ("test", "val"):
         known = None if labels is None else labels[rest["train"]]
@@ -63,10 +65,12 @@ def stratified(count: int, labels: Indices | None) -> dict[str, Indices]:
     return rest
 
 
+#: endif
 def check_classes(parts: Sequence[Indices], labels: Indices, classes: Sequence[str]) -> None:
     """See that each class can be learnt; raises `UserError`. One that cannot be measured is said."""
     for name, part in zip(("train", "val", "test"), parts, strict=True):
-        if missing := [classes[i] for i in np.flatnonzero(np.bincount(labels[part], minlength=len(classes)) == 0)]:
+        counts = np.bincount(labels[part], minlength=len(classes)).tolist()
+        if missing := [label for label, count in zip(classes, counts, strict=True) if not count]:
             if name == "train":
                 raise UserError(f"data: too few samples of class {missing[0]}: none is left to train on. Add some.")
             LOG.warning("The %s split has no sample of %s.", name, ", ".join(missing[:5]))

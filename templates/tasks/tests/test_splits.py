@@ -7,6 +7,7 @@ from my_project import splits
 from my_project.errors import UserError
 
 NAMES = [f"cat/{number}.png" for number in range(400)]
+GIVEN = {"train": np.arange(280), "val": np.arange(280, 340), "test": np.arange(340, 400)}
 
 
 def named(names, fold=0, folds=0, given=None):
@@ -22,7 +23,7 @@ def test_samples_that_are_added_move_no_other():
     assert 30 < len(before[2]) < 90
 
 
-@pytest.mark.parametrize("given", [None, splits.stratified(len(NAMES), np.arange(len(NAMES)) % 4)])
+@pytest.mark.parametrize("given", [None, GIVEN])
 def test_folds_are_parts_of_what_is_not_tested(given):
     folds = [named(NAMES, fold, 5, given) for fold in range(5)]
     tested = folds[0][2]
@@ -39,8 +40,7 @@ def test_of_a_few_samples_each_split_has_one():
 
 
 def test_splits_that_are_given_stay():
-    given = splits.stratified(len(NAMES), None)
-    assert named(NAMES, given=given) == [{NAMES[i] for i in given[name]} for name in ("train", "val", "test")]
+    assert named(NAMES, given=GIVEN) == [{NAMES[i] for i in part} for part in GIVEN.values()]
     train, val, test = named(NAMES, given={"train": np.arange(300), "val": np.arange(300, 400)})
     assert val == {*NAMES[300:]}
     assert train | test == {*NAMES[:300]}
