@@ -42,6 +42,10 @@ class OptimConfig:
     """AdamW's weight decay; biases and norms have none"""
     schedule: Literal["cosine", "plateau", "onecycle"] = "cosine"
     """how the learning rate moves"""
+    #: if generator == "gan"
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """how much of earlier gradients a step keeps, AdamW's first beta; onecycle has its own"""
+    #: endif
     warmup_steps: NonNegativeInt = 20
     """optimizer steps in which the rate rises from zero; cosine only"""
     grad_clip: NonNegativeFloat = 1.0
