@@ -97,7 +97,12 @@ class Config:
     """validations without a better score after which the run stops; 0 never stops"""
     keep_best: PositiveInt = 1
     """how many best weights to keep; with more than one, best/ holds them"""
+    #: if generator == "flow"
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    #: endif
+    #: if generator == "gan"
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.98
+    #: endif
     """score and keep moving averages of the weights, over about 1 / (1 - ema_decay) steps"""
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)

@@ -17,6 +17,7 @@ from tests.support.projects import CATALOGUE, Files, Rendered, write
 STOPPED_AFTER, ENDS_WITH = 4, 6  # optimizer steps; an epoch has three, the last of one batch instead of two
 # Of a batch of all processes: a fifth of an epoch. Two processes share them out, so they are even.
 SAMPLES = {
+    "gan": 250,
     "image-classification": 250,
     "image-generation": 500,
     "language-modeling": 22,
@@ -293,7 +294,7 @@ class Runner:
 
 
 def samples_of(project: Rendered) -> int:
-    return SAMPLES[str(CATALOGUE.resolve(project.answers)["task"])]
+    return SAMPLES["gan" if is_gan(project) else str(CATALOGUE.resolve(project.answers)["task"])]
 
 
 def arguments_of_run(project: Rendered, ranks: int, steps: int, times: int = 1) -> list[str]:

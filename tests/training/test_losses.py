@@ -48,7 +48,7 @@ TOKENS = (
     f"{SHORT} --model.width 16 --model.depth 1 --data.window 16 --data.vocabulary 300 --data.batch_size 12"
 )
 MADE = "--max_steps 12 --model.width 8 --model.depth 1 --model.steps 2 --data.repeat 1 --data.batch_size 32"
-PAIRS = "--max_steps 12 --model.width 8 --model.depth 1 --data.repeat 1 --data.batch_size 32"
+PAIRS = "--max_steps 12 --model.width 8 --model.depth 1 --data.batch_size 32"
 MASKS = "--max_steps 12 --model.width 4 --model.depth 2 --data.batch_size 6"
 
 Runs = dict[str, dict[str, Any]]

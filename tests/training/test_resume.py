@@ -65,7 +65,7 @@ OWN = {
     ],
     MASKS: ["--model.depth", "2"],
     MADE: ["--data.repeat", "1", "--model.depth", "1", "--model.steps", "2"],
-    PAIRS: ["--data.repeat", "1", "--model.depth", "1"],
+    PAIRS: ["--model.depth", "1"],
 }
 PHASES = {PAIRS: 2}  # of a step, where there are several
 # After which runs end in `make test`; 28 ends an epoch.

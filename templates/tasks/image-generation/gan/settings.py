@@ -12,7 +12,7 @@ class DataConfig:
     The training core reads `batch_size` and `num_workers`; all else is the task's.
     """
 
-    repeat: PositiveInt = 2
+    repeat: PositiveInt = 1
     """how often each image comes in an epoch, each time with other noise"""
     batch_size: PositiveInt = 64
     """samples per process and batch"""
@@ -41,5 +41,5 @@ class ObjectiveConfig:
 
     monitor: str = "frechet"
     """score that chooses the best weights and ends a run early: frechet or spread"""
-    penalty: NonNegativeFloat = 1.0
+    penalty: NonNegativeFloat = 0.1
     """how much a discriminator pays for being steep: more is steadier, less is sharper"""
