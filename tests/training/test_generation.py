@@ -114,11 +114,15 @@ def test_the_tests_of_a_project_with_the_task_pass(run_of: GetRun, generator: st
 
 def test_a_generator_that_collapses_is_told_of_after_each_validation_and_goes_on(run_of: GetRun) -> None:
     project = Project(run_of(FRAMEWORKS[0], "gan").parent, "my_project")
-    harm = ("--max_steps", "4", "--validate_every", "2", "--optim.lr", "0", "--model.width", "8")
-    done = project.start_fork("-m", "my_project.train", "--num_threads", "1", "--out_dir", "collapsed", *harm)
+    harm = "--optim.lr 0.1 --optim.schedule plateau --ema_decay 0 --model.width 8 --max_steps 12"
+    command = ("-m", "my_project.train", "--num_threads", "1", "--validate_every", "2", *harm.split())
+    done = project.start_fork(*command, "--out_dir", "collapsed")
     assert done.returncode == 0
     said = [line for line in done.stderr.splitlines() if "nearly all alike" in line]
-    assert len(said) == 2
+    rows = (project.folder / "collapsed/metrics.csv").read_text().splitlines()
+    spread = [float(row.rpartition(",")[2]) for row in rows if ",val/spread," in row]
+    assert len(spread) == 6
+    assert len(said) == sum(0.95 < value < 1 for value in spread) >= 4
     remedy = "If that stays so, the generator has collapsed: raise objective.penalty or lower optim.lr."
     assert said[0].endswith(remedy)
 

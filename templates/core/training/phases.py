@@ -5,6 +5,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from torch.amp import GradScaler
+#: if strategy == "fsdp"
+from torch.distributed.fsdp import FSDPModule
+#: endif
 
 from ..config import Config
 from ..runs.progress import Progress
@@ -39,6 +42,10 @@ class Updates(Update):
     @contextmanager
     def only(self, phase: str) -> Iterator[None]:
         """Let only the weights of a phase have gradients; others are constants meanwhile."""
+        #: if strategy == "fsdp"
+        if isinstance(self.module, FSDPModule):
+            self.module.reshard()  # a validation leaves it whole: what is frozen then would not be for the second batch
+        #: endif
         chosen = self.names[phase] | {"tally"}
         others = [w for name, w in self.module.named_parameters() if w.requires_grad and name not in chosen]
         for weight in others:
