@@ -248,10 +248,10 @@ class Runner:
             if "mlflow" in str(project.answers["loggers"]):
                 await self.prepare_mlflow(folder / inside.SEARCH)
             processes = 1 if project.answers["strategy"] == "single" else 2
-            samples = samples_of(project) // (1 if own_network(project) else 5)  # transformers learn slowly
-            await self.expect_nothing_wrong(
-                inside.wrong_in_search, samples, processes, small(project), cwd=folder
-            )
+            slow = is_gan(project) or not own_network(project)  # to learn: for more steps
+            samples = samples_of(project) // (5 if slow else 1)
+            settings = [*small(project), *(["--ema_decay", "0"] if is_gan(project) else [])]
+            await self.expect_nothing_wrong(inside.wrong_in_search, samples, processes, settings, cwd=folder)
 
         await self.programs.once("tune", key_of(files), run)
 

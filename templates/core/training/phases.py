@@ -4,11 +4,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from torch.amp import GradScaler
 #: if strategy == "fsdp"
+from torch.amp import GradScaler
 from torch.distributed.fsdp import FSDPModule
-#: endif
 
+#: endif
+#: if strategy != "fsdp"
+from torch.amp import GradScaler
+
+#: endif
 from ..config import Config
 from ..runs.progress import Progress
 from .module import TrainingModule

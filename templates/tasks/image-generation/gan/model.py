@@ -20,7 +20,8 @@ class Block(nn.Module):
         super().__init__()
         self.told = nn.Linear(width, 2 * width)
         self.first, self.second = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.across, self.within = _layers(patches, 2 * patches), _layers(width, 2 * width)
+        self.across = _layers(patches, 2 * patches, bias=False)  # norms undo what all features of a patch have
+        self.within = _layers(width, 2 * width)
 
     def forward(self, x: Tensor, asked: Tensor) -> Tensor:
         scale, shift = self.told(asked)[:, None].chunk(2, dim=2)
@@ -30,14 +31,17 @@ class Block(nn.Module):
         return x + within
 
 
-def _layers(width: int, hidden: int) -> nn.Sequential:
-    return nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
+def _layers(width: int, hidden: int, bias: bool = True) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width, bias))
 
 
 class Mixer(nn.Module):
-    """From images, or what is as large, and their classes to so many numbers of each patch: an MLP-Mixer."""
+    """From images, or what is as large, and their classes to so many numbers of each patch: an MLP-Mixer.
 
-    def __init__(self, cfg: ModelConfig, shape: list[int], num_classes: int, numbers: int) -> None:
+    Without a bias no constant is added to the numbers in the end.
+    """
+
+    def __init__(self, cfg: ModelConfig, shape: list[int], num_classes: int, numbers: int, bias: bool) -> None:
         super().__init__()
         channels, height, width = shape
         self.patch, self.places = cfg.patch, (height // cfg.patch, width // cfg.patch)
@@ -46,7 +50,7 @@ class Mixer(nn.Module):
         self.enter = nn.Linear(channels * cfg.patch**2, cfg.width)
         self.place = nn.Parameter(torch.randn(patches, cfg.width) / cfg.width**0.5)
         self.blocks = nn.ModuleList(Block(patches, cfg.width) for _ in range(cfg.depth))
-        self.norm, self.head = nn.LayerNorm(cfg.width), nn.Linear(cfg.width, numbers)
+        self.norm, self.head = nn.LayerNorm(cfg.width, bias=bias), nn.Linear(cfg.width, numbers, bias)
 
     def forward(self, x: Tensor, label: Tensor) -> Tensor:
         """From [B, C, H, W] and classes [B] to [B, patches, numbers]."""
@@ -62,7 +66,7 @@ class Generator(Mixer):
     """Makes images of noise."""
 
     def __init__(self, cfg: ModelConfig, shape: list[int], num_classes: int) -> None:
-        super().__init__(cfg, shape, num_classes, shape[0] * cfg.patch**2)
+        super().__init__(cfg, shape, num_classes, shape[0] * cfg.patch**2, bias=True)
 
     def forward(self, noise: Tensor, label: Tensor) -> Tensor:
         """Images [B, C, H, W] of classes [B], their pixels in -1..1, from noise as large."""
@@ -71,14 +75,15 @@ class Generator(Mixer):
 
     def sample(self, noise: Tensor, label: Tensor) -> Tensor:
         """The same in 0..1."""
-        return (self(noise, label).float() + 1) / 2
+        images: Tensor = self(noise, label)
+        return (images.float() + 1) / 2
 
 
 class Discriminator(Mixer):
     """Judges images."""
 
     def __init__(self, cfg: ModelConfig, shape: list[int], num_classes: int) -> None:
-        super().__init__(cfg, shape, num_classes, 1)
+        super().__init__(cfg, shape, num_classes, 1, bias=False)  # a constant changes no lead of one image over another
 
     def forward(self, images: Tensor, label: Tensor) -> Tensor:
         """How real images [B, C, H, W] look as images of classes [B]: a number for each [B]."""
