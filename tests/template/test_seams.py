@@ -59,7 +59,7 @@ SEAMS = {
     ("task", "segmentation"): f"{TASK.removeprefix('images ')} digits masks predict task/pictures",
     ("task", "tabular"): f"{TASK} tables task/pictures",
     ("task", "text-classification"): f"{TASK} texts {PHRASES}",
-    ("generator", "gan"): f"{GAN} config {PHASES}",
+    ("generator", "gan"): f"{GAN} config training/optim {PHASES}",
     ("optimizers", "several"): PHASES,
     ("strategy", "ddp"): SEVERAL,
     ("strategy", "fsdp"): f"{SEVERAL} distributed/sharding",

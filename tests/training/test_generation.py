@@ -18,7 +18,7 @@ SHORT = (
 )
 OWN = {"flow": ("--model.steps", "2", "--model.dropout", "0.1"), "gan": ()}
 # How large the distance of a default run may be, as a share of that of one image for each class and of noise.
-MOST = {"flow": (0.4, 0.1), "gan": (0.6, 0.12)}
+MOST = {"flow": (0.4, 0.1), "gan": (0.5, 0.1)}
 TESTS = {
     "flow": ("test_task", "test_requests", "test_interface", "test_service"),
     "gan": ("test_task", "test_interface", "test_export"),
