@@ -42,6 +42,10 @@ class OptimConfig:
     """AdamW's weight decay; biases and norms have none"""
     schedule: Literal["cosine", "plateau", "onecycle"] = "cosine"
     """how the learning rate moves"""
+    #: if generator == "gan"
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """how much of earlier gradients a step keeps, AdamW's first beta; onecycle has its own"""
+    #: endif
     warmup_steps: NonNegativeInt = 20
     """optimizer steps in which the rate rises from zero; cosine only"""
     grad_clip: NonNegativeFloat = 1.0
@@ -93,7 +97,12 @@ class Config:
     """validations without a better score after which the run stops; 0 never stops"""
     keep_best: PositiveInt = 1
     """how many best weights to keep; with more than one, best/ holds them"""
+    #: if generator == "flow"
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    #: endif
+    #: if generator == "gan"
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.98
+    #: endif
     """score and keep moving averages of the weights, over about 1 / (1 - ema_decay) steps"""
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)

@@ -6,6 +6,7 @@ import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +23,11 @@ UNTIL = 4  # steps that such a run has; an epoch has two
 def is_trained(module: nn.Module) -> bool:
     """Whether it is the network with its objective, in a step; sharded, its class has a longer name."""
     return type(module).__name__.endswith("TrainingModule") and module.training
+
+
+def num_phases(module: Any) -> int:
+    """How often a batch is computed in a step."""
+    return len(getattr(module.objective, "phases", ())) or 1
 
 
 def poison_gradient() -> None:
@@ -54,10 +60,11 @@ def run_out_of_memory() -> None:
 
 
 def raise_in_last_step(error: Exception) -> None:
-    steps = itertools.count(1)
+    """Before it changes any weight: in its first phase, if it has several."""
+    calls = itertools.count()
 
     def compute(module: nn.Module, _: object) -> None:
-        if is_trained(module) and next(steps) == UNTIL:
+        if is_trained(module) and next(calls) == (UNTIL - 1) * num_phases(module):
             raise error
 
     register_module_forward_pre_hook(compute)

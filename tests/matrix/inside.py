@@ -256,30 +256,42 @@ def said_by(command: str, *arguments: str) -> str:
 def wrong_in_numbers(arguments: list[str], num_steps: int) -> str:
     """Take each step of a run that has ended by plain code; say what came of it that is not what the run has.
 
-    The code knows nothing of frameworks, processes and guards: of each step it adds up all losses, divides by
-    the count of all, clips, and steps. It goes from checkpoint to checkpoint, for a network with kinks
-    makes of the rounding of one step ten times as much in the next.
+    The code knows nothing of frameworks, processes and guards: of each step, and of each phase that it has,
+    it adds up all losses, divides by the count of all, clips, and steps. It goes from checkpoint to
+    checkpoint, for a network with kinks makes of the rounding of one step ten times as much in the next.
     """
     cfg, data, module = plain_start(arguments)
     optim, progress = imported("training.optim"), imported("runs.progress").Progress(len(data.train), cfg)
-    optimizer = optim.build_optimizer(optim.trained_weights(module), cfg.optim)
+    phases = weights_of_phases(module)
+    optimizers = {phase: optim.build_optimizer(weights, cfg.optim) for phase, weights in phases.items()}
     wrong = []
     for step in range(1, num_steps + 1):
         batches = [data.train.batch(*share) for share in shares_of_step(progress)]
-        losses = [module.objective.loss(module.net, batch) for batch in batches]
-        optim.set_rate(optimizer, progress)
-        optimizer.zero_grad()
-        (sum(total for total, _ in losses) / sum(int(count) for _, count in losses)).backward()
-        clip_grad_norm_(module.net.parameters(), cfg.optim.grad_clip)
-        optimizer.step()
+        for phase, weights in phases.items():
+            losses = [module.objective.loss(module.net, batch, *filter(None, [phase])) for batch in batches]
+            mean = sum(total for total, _ in losses) / sum(int(count) for _, count in losses)
+            gradients = torch.autograd.grad(mean, weights, allow_unused=True)
+            for weight, gradient in zip(weights, gradients, strict=True):
+                weight.grad = gradient
+            clip_grad_norm_(weights, cfg.optim.grad_clip)
+            optim.set_rate(optimizers[phase], progress)
+            optimizers[phase].step()
         saved = torch.load(Path(RUN) / f"checkpoints/step-{step:08d}.pt", weights_only=True)
         wrong += wrong_weights(module, saved["module"], step)
         module.load_state_dict(saved["module"])
-        [state] = saved["update"].values() if "optimizer" not in saved["update"] else [saved["update"]]
-        optimizer.load_state_dict(state["optimizer"])
+        updates = {"": saved["update"]} if "optimizer" in saved["update"] else saved["update"]
+        for phase, optimizer in optimizers.items():
+            optimizer.load_state_dict(updates[phase]["optimizer"])
         while not progress.advance():
             pass
     return "\n".join([*wrong, wrong_best(Path(RUN), module.objective)]).strip()
+
+
+def weights_of_phases(module: Any) -> dict[str, list[nn.Parameter]]:
+    """What each phase of a step trains; of a task without phases, all that is trained."""
+    phases = getattr(module.objective, "phases", ())
+    trained = imported("training.optim").trained_weights(module)
+    return {phase: module.objective.groups(module.net, phase) for phase in phases} or {"": trained}
 
 
 def wrong_weights(module: nn.Module, saved: Mapping[str, Tensor], step: int) -> list[str]:

@@ -31,6 +31,7 @@ STARTED = among(framework=FRAMEWORKS, strategy=("ddp",), launch=([], ["slurm"]))
 MADE = among(
     task=("image-generation",), framework=FRAMEWORKS, strategy=("single",), serving=("none", "fastapi")
 )
+GAN = [{**answers, "generator": "gan"} for answers in MADE]
 MASKS = among(task=("segmentation",), framework=FRAMEWORKS, strategy=("single",), serving=("none", "fastapi"))
 SERVING = among(framework=FRAMEWORKS, strategy=("single",), serving=("none", "export"))
 TEXTS, LANGUAGE = (
@@ -310,6 +311,22 @@ MUTATIONS = (
         "normal(seeds, pixels[0].numel() + 1)",
         "torch.randn(len(seeds), pixels[0].numel() + 1)",
         MADE,
+        everywhere,
+    ),
+    Mutation(
+        "a GAN is trained on noise that no seed gives",
+        "tasks/image-generation/data.py",
+        "normal(seeds, 2 * pixels[0].numel())",
+        "torch.randn(len(seeds), 2 * pixels[0].numel())",
+        GAN,
+        everywhere,
+    ),
+    Mutation(
+        "the second phase of a step keeps the learning rate of the start",
+        "core/training/phases.py",
+        "            update.set_rate(progress)\n",
+        "            update.set_rate(progress)\n            break\n",
+        GAN,
         everywhere,
     ),
     Mutation(

@@ -3,7 +3,7 @@
 import random
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import combinations, product
+from itertools import chain, combinations, product
 from pathlib import Path
 
 from mlscaffold.catalogue.questions import Answer, Answers, Catalogue, plain, read
@@ -51,7 +51,7 @@ def outside(catalogue: Catalogue) -> list[Answers]:
         frozenset(pair)
         for first, second in combinations(axes, 2)
         for pair in product(settings(first, axes[first]), settings(second, axes[second]))
-        if special & set(pair) and not catalogue.objections(answers_of(catalogue, pair))
+        if special & set(pair) and can_meet(catalogue, pair)
     }
     rows: list[Answers] = []
     while pairs:
@@ -59,6 +59,14 @@ def outside(catalogue: Catalogue) -> list[Answers]:
         pairs -= pairs_of(row)
         rows.append(row)
     return rows
+
+
+def can_meet(catalogue: Catalogue, pair: Iterable[Setting]) -> bool:
+    """Whether answers can stand together, if need be beside one more, as a GAN does beside its task."""
+    answers = answers_of(catalogue, pair)
+    others = [question for question in catalogue.questions if question.name not in answers]
+    more = ({other.name: value} for other in others for value in other.values)
+    return any(not catalogue.objections({**answers, **each}) for each in chain([{}], more))
 
 
 def settings(name: str, values: Iterable[Answer]) -> list[Setting]:
@@ -119,7 +127,7 @@ def work(answers: Answers) -> dict[Hashable, float]:
     each = 1.0 if answers.get("strategy") == "single" else 2.5
     each *= SLOW.get(str(answers.get("task")), 1.0) * SLOW.get(str(answers.get("precision")), 1.0)
     each *= SLOW.get(str(answers.get("pretrained")), 1.0)
-    bodies = ("task", "pretrained", "optimizers", "framework", "strategy")
+    bodies = ("task", "generator", "pretrained", "optimizers", "framework", "strategy")
     plain = tuple(str(answers.get(name)) for name in bodies)
     precise = (*plain, str(answers.get("precision")))
     logged = (*precise, *(str(answers.get(name)) for name in ("loggers", "monitoring")))

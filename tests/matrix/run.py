@@ -17,6 +17,7 @@ from tests.support.projects import CATALOGUE, Files, Rendered, write
 STOPPED_AFTER, ENDS_WITH = 4, 6  # optimizer steps; an epoch has three, the last of one batch instead of two
 # Of a batch of all processes: a fifth of an epoch. Two processes share them out, so they are even.
 SAMPLES = {
+    "gan": 250,
     "image-classification": 250,
     "image-generation": 500,
     "language-modeling": 22,
@@ -30,10 +31,8 @@ RUN = inside.RUN
 OF_TRAINING = ("precision", "data.batch_size")  # settings that no command after it computes with
 OF_RUN = ("config.yaml", "best.json", "best.pt", "objective.pt", "assets")  # what commands after it read
 FIRST, PRECISION = (str(CATALOGUE[name].values[0]) for name in ("framework", "precision"))
-# Harm is counted in steps, each of one batch; and a plain loop draws no numbers for dropout, but goes for the
-# other direction.
+# Harm is counted in steps, each of one batch.
 HARMED = ("--log_every", "1", "--optim.accumulate", "1", "--validate_every", "0")
-PLAIN = ("--objective.monitor", "loss", "--ema_decay", "0")
 PARTS = ("train", "numbers", "harm", "predict", "export", "serve", "tune")  # of the proof of a project
 
 
@@ -160,7 +159,7 @@ class Runner:
         key = key_of(closure(plain, "train"), "numbers")
 
         async def run() -> None:
-            more = [*PLAIN, *(["--model.dropout", "0"] if own_network(plain) else [])]
+            more = for_plain_loop(plain)
             await self.start(plain, key, ENDS_WITH, *more, "--save_every", "1", keep=True)
             arguments = [*arguments_of_run(plain, 0, ENDS_WITH), *more]
             call = (inside.wrong_in_numbers, arguments, ENDS_WITH)
@@ -249,10 +248,10 @@ class Runner:
             if "mlflow" in str(project.answers["loggers"]):
                 await self.prepare_mlflow(folder / inside.SEARCH)
             processes = 1 if project.answers["strategy"] == "single" else 2
-            samples = samples_of(project) // (1 if own_network(project) else 5)  # transformers learn slowly
-            await self.expect_nothing_wrong(
-                inside.wrong_in_search, samples, processes, small(project), cwd=folder
-            )
+            slow = is_gan(project) or not own_network(project)  # to learn: for more steps
+            samples = samples_of(project) // (5 if slow else 1)
+            settings = [*small(project), *(["--ema_decay", "0"] if is_gan(project) else [])]
+            await self.expect_nothing_wrong(inside.wrong_in_search, samples, processes, settings, cwd=folder)
 
         await self.programs.once("tune", key_of(files), run)
 
@@ -295,7 +294,7 @@ class Runner:
 
 
 def samples_of(project: Rendered) -> int:
-    return SAMPLES[str(CATALOGUE.resolve(project.answers)["task"])]
+    return SAMPLES["gan" if is_gan(project) else str(CATALOGUE.resolve(project.answers)["task"])]
 
 
 def arguments_of_run(project: Rendered, ranks: int, steps: int, times: int = 1) -> list[str]:
@@ -309,6 +308,18 @@ def arguments_of_run(project: Rendered, ranks: int, steps: int, times: int = 1) 
     ]
 
 
+def for_plain_loop(project: Rendered) -> list[str]:
+    """A plain loop draws no numbers for dropout, and goes for another score, most often the other way."""
+    if is_gan(project):
+        return ["--objective.monitor", "spread", "--ema_decay", "0"]
+    constant = ["--model.dropout", "0"] if own_network(project) else []
+    return ["--objective.monitor", "loss", "--ema_decay", "0", *constant]
+
+
+def is_gan(project: Rendered) -> bool:
+    return CATALOGUE.resolve(project.answers)["generator"] == "gan"
+
+
 def own_network(project: Rendered) -> bool:
     """Whether a task brings its network, and not the small model that stands for a pretrained one."""
     return CATALOGUE.resolve(project.answers)["pretrained"] == "none"
@@ -318,7 +329,8 @@ def small(project: Rendered) -> list[str]:
     """Settings that make runs cheap: the width of a task's network, what is exported, the length of texts."""
     task = CATALOGUE.resolve(project.answers)["task"]
     if own_network(project):
-        return ["--model.width", "4", *(["--model.steps", "2"] if task == "image-generation" else [])]
+        steps = task == "image-generation" and not is_gan(project)
+        return ["--model.width", "4", *(["--model.steps", "2"] if steps else [])]
     return ["--data.max_tokens", "32"] if task == "text-classification" else []
 
 
@@ -329,7 +341,9 @@ def expect_restored(project: Rendered, first: list[inside.Observed], then: list[
     if lost := sorted(began - saved):
         raise WrongError(f"a resumed run begins with what its checkpoint does not hold: {lost}")
     wanted = {"exp_avg", "exp_avg_sq", "average", "lr", "reference", "samples", "kept"}
-    wanted |= {"head.weight"} if own_network(project) else set()
+    if own_network(project):
+        parts = ("generator.", "discriminator.") if is_gan(project) else ("",)
+        wanted |= {f"{part}head.weight" for part in parts}
     if project.answers["precision"] == "fp16":
         wanted |= {"scale"}
         if ("scale", repr(inside.OTHER_SCALE)) not in saved:

@@ -16,11 +16,13 @@ from torch.distributed.tensor import DTensor
 from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
 
 PACKAGE, TIMES, SAMPLES = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-config, errors, task, train = (
-    importlib.import_module(f"{PACKAGE}.{name}") for name in ("config", "errors", "task.settings", "train")
+config, errors, objective, task, train = (
+    importlib.import_module(f"{PACKAGE}.{name}")
+    for name in ("config", "errors", "task.objective", "task.settings", "train")
 )
 processes = importlib.import_module("of_package").processes_of(PACKAGE)  # beside this script
 LOG_EVERY = 3
+PHASES = len(getattr(objective.Objective, "phases", ())) or 1  # of a step
 # All numbers of a state are compared, so there are few.
 SMALL = {"buckets": 512} if "buckets" in task.ModelConfig.__dataclass_fields__ else {}
 
@@ -33,16 +35,20 @@ def own(tensor: Tensor) -> list[float]:
 
 
 class Poison:
-    """Makes the loss of some steps NaN, in one process, and notes the state after each."""
+    """Makes the losses of some steps NaN, in one process, and notes the state after each of them."""
 
     def __init__(self, first: int, last: int, rank: int) -> None:
         self.bad, self.rank = range(first, last + 1), rank
         self.states: list[list[list[float]]] = []
+        self.phases: list[list[list[float]]] = []  # of the step in hand
 
     def note(self, optimizer: Optimizer, *_: object) -> None:
         weights = [own(weight) for group in optimizer.param_groups for weight in group["params"]]
         moments = [v for values in optimizer.state.values() for k, v in values.items() if k != "average"]
-        self.states.append(weights + [own(moment) for moment in moments])  # an average follows what stays
+        self.phases.append(weights + [own(moment) for moment in moments])  # an average follows what stays
+        if len(self.phases) == PHASES:
+            self.states.append([values for phase in self.phases for values in phase])
+            self.phases.clear()
 
     def poison(self, module: nn.Module, _: object, output: Any) -> Any:
         now = len(self.states) + 1

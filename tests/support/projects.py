@@ -24,6 +24,8 @@ FRAMEWORKS = [str(value) for value in CATALOGUE["framework"].values]
 STRATEGIES = [str(value) for value in CATALOGUE["strategy"].values]
 PARALLEL = [strategy for strategy in STRATEGIES if strategy != "single"]  # they train in several processes
 
+GAN: Answers = {"task": "image-generation", "generator": "gan"}  # whose steps have two phases
+
 SOAK = bool(os.environ.get("MLSCAFFOLD_SOAK"))  # `make soak` sets it
 
 Files = dict[str, str]

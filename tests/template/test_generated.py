@@ -391,11 +391,13 @@ def others_than(answers: Answers) -> Iterator[tuple[str, Answer]]:
     """Each answer that changes one of these, or adds to them."""
     for question in CATALOGUE.questions:
         if question.values and question.name != "framework":
-            default = answers.get(question.name, question.default)
+            default = CATALOGUE.resolve(answers)[question.name]
             values = (
                 [[choice.value] for choice in question.choices] if question.multiselect else question.values
             )
-            yield from ((question.name, cast("Answer", value)) for value in values if value != default)
+            others = (cast("Answer", value) for value in values if value != default)
+            found = ((question.name, value) for value in others)
+            yield from (pair for pair in found if not CATALOGUE.objections({**answers, **dict([pair])}))
 
 
 @pytest.mark.parametrize("description", NASTY.values(), ids=NASTY)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mlscaffold.catalogue.questions import Answer
+from mlscaffold.catalogue.questions import Answer, Answers
 from tests.support.projects import CATALOGUE, Files, rendered
 
 LISTS = {".copier-answers.yml", "AGENTS.md", "README.md", "docs/template.md", "pyproject.toml"}
@@ -33,6 +33,10 @@ TUNED = "pretrained tuning config training/optim configs/smoke.yaml " + " ".join
     [*(f"task/{name}" for name in ("data", "inputs", "model", "settings"))]
     + [f"tests/{name}.py" for name in ("test_pretrained", "test_task", "tiny")]
 )
+PHASES = "training/checks training/loading training/module training/phases training/step"
+GAN = "configs/smoke.yaml tests/test_task.py " + " ".join(
+    f"task/{name}" for name in ("data", "inputs", "model", "objective", "settings")
+)
 PHRASES = " ".join(f"{PACKAGE}/task/phrases.{suffix}" for suffix in ("csv", "LICENSE"))
 TOKENS = f"{TASK} task/pictures generation tokens"
 MLFLOW, WANDB = "addresses training/loggers training/mlflow_run", "training/loggers training/wandb_run"
@@ -50,15 +54,13 @@ DASHBOARD = " ".join(
 # files of the package.
 SEAMS = {
     ("framework", "ignite"): "training/engine training/step",
-    ("task", "image-generation"): f"{TASK} noise predict task/pictures",
+    ("task", "image-generation"): f"{TASK} generated noise predict task/pictures",
     ("task", "language-modeling"): TOKENS,
     ("task", "segmentation"): f"{TASK.removeprefix('images ')} digits masks predict task/pictures",
     ("task", "tabular"): f"{TASK} tables task/pictures",
     ("task", "text-classification"): f"{TASK} texts {PHRASES}",
-    (
-        "optimizers",
-        "several",
-    ): "training/checks training/loading training/module training/phases training/step",
+    ("generator", "gan"): f"{GAN} config training/optim {PHASES}",
+    ("optimizers", "several"): PHASES,
     ("strategy", "ddp"): SEVERAL,
     ("strategy", "fsdp"): f"{SEVERAL} distributed/sharding",
     ("precision", "bf16"): "config",
@@ -85,11 +87,15 @@ SEAMS = {
     ("ci", "gitlab"): ".gitlab-ci.yml renovate.json",
 }
 
+# What some choices need of others.
+BESIDE: dict[tuple[str, str], Answers] = {("generator", "gan"): {"task": "image-generation"}}
+
+DEFAULTS = CATALOGUE.resolve({})
 SWITCHES = [
     (question.name, value)
     for question in CATALOGUE.questions
     for value in question.values
-    if question.values and value != question.default
+    if question.values and value != DEFAULTS[question.name]
 ]
 
 
@@ -106,5 +112,6 @@ def changed(before: Files, after: Files) -> set[str]:
 def test_switching_one_option_changes_its_seam_and_lists_alone(question: str, value: Answer) -> None:
     name = ",".join(value) or "none" if isinstance(value, list) else str(value)
     assert (question, name) in SEAMS, "a new choice: say which files it is"
-    found = changed(rendered({}).files, rendered({question: value}).files)
+    beside = BESIDE.get((question, name), {})
+    found = changed(rendered(beside).files, rendered({**beside, question: value}).files)
     assert found - LISTS == files_of(SEAMS[question, name])

@@ -76,7 +76,7 @@ def test_the_defaults_of_our_catalogue_stand(repository: Path) -> None:
     assert catalogue.objections({}) == {}
     for question in catalogue.questions:
         if question.choices:
-            assert question.default in question.values
+            assert catalogue.resolve({})[question.name] in question.values
 
 
 def test_our_questions_come_in_the_order_of_the_file(repository: Path) -> None:

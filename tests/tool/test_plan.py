@@ -115,9 +115,10 @@ def test_one_changed_answer_gives_the_project_of_these_answers_and_back(
 
 
 def single_changes(world: World, answers: Answers) -> Iterator[tuple[list[str], list[str], Answers]]:
-    """Every other choice of every question: what to type, what to type to go back, the new answers."""
-    for question in read(world.templates.root(SOURCE, NEW)).questions:
-        now = answers.get(question.name, question.default)
+    """Every other choice that can stand of each question: what to type, and to go back, the new answers."""
+    catalogue = read(world.templates.root(SOURCE, NEW))
+    for question in catalogue.questions:
+        now = catalogue.resolve(answers)[question.name]
         if question.multiselect:
             assert isinstance(now, list)
             for choice in map(str, (choice.value for choice in question.choices)):
@@ -129,7 +130,7 @@ def single_changes(world: World, answers: Answers) -> Iterator[tuple[list[str], 
                 yield words[0], words[1], {**answers, question.name: value}
             continue
         for value in question.values:
-            if value != now:
+            if value != now and not catalogue.objections({**answers, question.name: value}):
                 yield (
                     [f"{question.name}={value}"],
                     [f"{question.name}={now}"],

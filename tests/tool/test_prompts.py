@@ -20,6 +20,7 @@ from tests.support.projects import CATALOGUE
 
 ENTER = "\r"
 ARROWS = "(Use arrow keys)"  # beside a question; a row of the review has none
+OF_IMAGES = "generator"  # a question that one task alone leaves a choice of
 LAST = "   Continuous integration  None"  # of the rows of the review
 
 
@@ -38,9 +39,9 @@ def end(child: pexpect.spawn) -> int:
 
 @pytest.fixture
 def questions(repository: Path) -> Iterator[str]:
-    """The texts of the questions that are asked in turn, in their order."""
+    """The texts of the questions that are asked in turn of most tasks, in their order."""
     catalogue = read(repository)
-    later = cast("list[str]", catalogue.settings["asked_in_review"])
+    later = [*cast("list[str]", catalogue.settings["asked_in_review"]), OF_IMAGES]
     return iter([q.help for q in catalogue.questions if len(q.values) != 1 and q.name not in later])
 
 
@@ -89,6 +90,24 @@ def test_the_task_is_the_first_question(tmp_path: Path) -> None:
     child.send(ENTER)
     make(child)
     assert stored(tmp_path / "my-project")["task"] == "text-classification"
+
+
+def test_a_question_that_leaves_no_choice_is_neither_asked_nor_shown(tmp_path: Path) -> None:
+    flags = asked("task", "generator", "optimizers", "precision")
+    child = terminal("new", "digits", "--no-git", *flags, cwd=tmp_path)
+    child.expect_exact("Task")
+    child.send(UP + ENTER)
+    child.expect_exact("Generator")
+    child.send(DOWN + ENTER)
+    child.expect_exact("Precision")  # and not how many optimizers, as a GAN has several
+    child.send(ENTER)
+    rows = {re.split("  +", line[3:])[0] for line in until(child, LAST)[4:]}
+    assert {"Generator of images", "Loggers"} <= rows
+    assert not {"How many optimizers", "Pretrained models"} & rows
+    child.send(ENTER)
+    assert end(child) == 0
+    answers = stored(tmp_path / "digits")
+    assert [answers[name] for name in ("generator", "optimizers")] == ["gan", "several"]
 
 
 def test_esc_goes_back_and_the_answer_can_be_given_anew(tmp_path: Path) -> None:
@@ -230,7 +249,7 @@ def test_no_word_is_broken_on_a_narrow_terminal(tmp_path: Path, columns: int) ->
     child.send("torch" + ENTER)
     look("torch-net.")
     child.send(CTRL_U + "digits" + ENTER)
-    later = cast("list[str]", CATALOGUE.settings["asked_in_review"])
+    later = [*cast("list[str]", CATALOGUE.settings["asked_in_review"]), OF_IMAGES]
     for question in others:
         if len(question.values) > 1 and question.name not in later:
             look(question.help[:20], question.choices[-1].label.split()[-1])

@@ -18,6 +18,7 @@ from tests.conftest import Say
 from tests.support.projects import (
     CATALOGUE,
     FRAMEWORKS,
+    GAN,
     SOAK,
     STRATEGIES,
     Project,
@@ -47,6 +48,7 @@ TOKENS = (
     f"{SHORT} --model.width 16 --model.depth 1 --data.window 16 --data.vocabulary 300 --data.batch_size 12"
 )
 MADE = "--max_steps 12 --model.width 8 --model.depth 1 --model.steps 2 --data.repeat 1 --data.batch_size 32"
+PAIRS = "--max_steps 12 --model.width 8 --model.depth 1 --data.batch_size 32"
 MASKS = "--max_steps 12 --model.width 4 --model.depth 2 --data.batch_size 6"
 
 Runs = dict[str, dict[str, Any]]
@@ -81,6 +83,9 @@ RUNS: dict[str, Runs] = {
     "image-generation": {
         "fp32-2": {"arguments": shlex.split(f"{MADE} --precision fp32 --optim.accumulate 2 --save_every 5")}
     },
+    "gan": {
+        "fp32-2": {"arguments": shlex.split(f"{PAIRS} --precision fp32 --optim.accumulate 2 --save_every 5")}
+    },
     "language-modeling": {
         "fp32-2": {
             "arguments": shlex.split(f"{TOKENS} --precision fp32 --optim.accumulate 2 --save_every 5")
@@ -90,7 +95,7 @@ RUNS: dict[str, Runs] = {
 RESUMED = "fp32-2"  # from its checkpoint of step 10, where it has one
 HARM: Runs = {"harmed": {"arguments": shlex.split(f"{SMALL} --max_steps 8 --precision fp16"), "harm": HARMED}}
 # By seeds, which the plain loop has not, a language model moves its windows, and a generator has its noise.
-COMPARED = [task for task in RUNS if task not in ("language-modeling", "image-generation")]
+COMPARED = [task for task in RUNS if task not in ("language-modeling", "image-generation", "gan")]
 OURS = [task for task in RUNS if task not in ("tokens", "margins")]
 # Of runs of several processes, `make test` has each precision and each number of batches with each strategy.
 FEW = {
@@ -156,7 +161,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, int], Path
 
 def with_task(task: str, framework: str, strategy: str, folder: Path) -> Path:
     """A project whose `task/` is one of ours, or one that is offered."""
-    own = {"task": task} if task in CATALOGUE["task"].values else {}
+    own: Answers = {"task": task} if task in CATALOGUE["task"].values else GAN if task == "gan" else {}
     serving = "export" if task == "margins" else "none"
     answers: Answers = {
         "framework": framework,

@@ -19,6 +19,7 @@ from tests.training.test_resume import (
     LANGUAGE,
     MADE,
     MASKS,
+    PAIRS,
     TABLES,
     TEXTS,
     Case,
@@ -251,7 +252,7 @@ def test_errors_memory_that_runs_out_and_gradients_that_are_not_finite_lose_noth
 
 
 # Samples of a batch, of which an epoch has nine or a few more.
-NINTH = {IMAGES: 120, TABLES: 40, TEXTS: 500, LANGUAGE: 10, MASKS: 24, MADE: 240}
+NINTH = {IMAGES: 120, TABLES: 40, TEXTS: 500, LANGUAGE: 10, MASKS: 24, MADE: 240, PAIRS: 120}
 
 
 def images_and_some_others(case: Case) -> bool:

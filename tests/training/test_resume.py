@@ -24,6 +24,7 @@ from tests.conftest import Say
 from tests.support import forks
 from tests.support.projects import (
     FRAMEWORKS,
+    GAN,
     PARALLEL,
     SOAK,
     STRATEGIES,
@@ -42,7 +43,8 @@ EXIT_CODES = {"SIGTERM": 143, "SIGINT": 130, "SIGUSR1": 75}
 STEPS = 56
 EPOCH_ENDS = [14, 28, 42, 56]  # the last step of each is on one batch or two, others on three
 COMMON = ["--epochs", "4", "--log_every", "3", "--num_threads", "1", "--optim.accumulate", "3"]
-COMMON += ["--model.width", "4", "--model.dropout", "0.2", "--ema_decay", "0.9"]
+COMMON += ["--model.width", "4", "--ema_decay", "0.9"]
+DROPOUT = ["--model.dropout", "0.2"]
 # Of each task: samples of a batch of all processes, of which an epoch has 40 or 41.
 TAKEN = {
     "image-classification": 32,
@@ -51,8 +53,9 @@ TAKEN = {
     "language-modeling": 8,
     "segmentation": 6,
     "image-generation": 32,
+    "gan": 32,
 }
-IMAGES, TABLES, TEXTS, LANGUAGE, MASKS, MADE = TAKEN
+IMAGES, TABLES, TEXTS, LANGUAGE, MASKS, MADE, PAIRS = TAKEN
 WORDS = "made.txt"  # whose blocks are in all three splits
 OWN = {
     TEXTS: ["--model.buckets", "512"],
@@ -62,7 +65,9 @@ OWN = {
     ],
     MASKS: ["--model.depth", "2"],
     MADE: ["--data.repeat", "1", "--model.depth", "1", "--model.steps", "2"],
+    PAIRS: ["--model.depth", "1"],
 }
+PHASES = {PAIRS: 2}  # of a step, where there are several
 # After which runs end in `make test`; 28 ends an epoch.
 STEPS_OF = {
     IMAGES: [1, 8, 14, 27, 20, 56],
@@ -71,6 +76,7 @@ STEPS_OF = {
     LANGUAGE: [41],
     MASKS: [28],
     MADE: [27],
+    PAIRS: [27],
 }
 VARIANTS = [
     ["--optim.schedule", "onecycle", "--validate_every", "5"],
@@ -105,7 +111,9 @@ class Forked:
         `harm` names the process, the `rank`, that gets a `signal`, and when: see `harmed_run`; or `after_s`.
         With `pause_s`, a save that failed is tried again after that time only.
         """
-        arguments = [*COMMON, *OWN.get(self.task, []), *settings]
+        arguments = [*COMMON, *([] if self.task == PAIRS else DROPOUT), *OWN.get(self.task, []), *settings]
+        if harm.get("where") == "step":
+            harm["at"] = int(harm["at"]) * PHASES.get(self.task, 1)
         arguments += ["--data.batch_size", str(TAKEN[self.task] // self.ranks)]
         arguments += ["--out_dir", f"runs/{run}", "--resume", "auto"]
         with tempfile.TemporaryDirectory() as notes:
@@ -202,7 +210,8 @@ def write_project(task: str, framework: str, strategy: str, folder: Path) -> Pat
 
 
 def answers(task: str, framework: str, strategy: str) -> Answers:
-    return {"task": task, "framework": framework, "strategy": strategy, "loggers": []}
+    own = GAN if task == PAIRS else {"task": task}
+    return {**own, "framework": framework, "strategy": strategy, "loggers": []}
 
 
 class Case(NamedTuple):
@@ -223,7 +232,7 @@ def by_case(
     cases = []
     for case in map(Case._make, product(TAKEN, FRAMEWORKS, strategies)):
         marks = [pytest.mark.soak, *(pytest.mark.row(row, case.framework) for row in rows)]
-        if not among(case):
+        if not among(case) or case.task == PAIRS:  # which test_losses.py resumes in all of these
             marks.append(pytest.mark.skipif(not SOAK, reason="make soak"))
         cases.append(pytest.param(*case, marks=marks))
     return pytest.mark.parametrize(Case._fields, cases)

@@ -44,10 +44,20 @@ class Interview:
         """The questions that are still to be asked; those that are seldom changed wait for the review."""
         seldom = cast("list[str]", self.given.catalogue.settings.get("asked_in_review", []))
         for question in self.given.catalogue.questions:
-            if question.name in self.given.answers or question in self.asked or len(question.values) == 1:
+            if question.name in self.given.answers or question in self.asked:
+                continue
+            if not self.leaves_choice(question):
                 continue
             if question.name not in seldom or self.given.objection(question, self.current(question)):
                 yield question
+
+    def leaves_choice(self, question: Question) -> bool:
+        """Whether earlier answers close less than all choices but one."""
+        if question.multiselect or not question.choices:
+            return len(question.values) != 1
+        catalogue = self.given.catalogue
+        answers = catalogue.complete(self.given.answers)
+        return sum(not catalogue.closed(choice, answers) for choice in question.choices) != 1
 
     def ask_all(self) -> None:
         """Ask until nothing is open; Esc goes back to the question before, which keeps its answer."""
@@ -117,7 +127,7 @@ class Interview:
 
     def _review_prompt(self, title: str) -> questionary.Question:
         answers = self.given.catalogue.resolve(self.given.answers)
-        questions = [q for q in self.given.catalogue.questions if len(q.values) != 1]
+        questions = [q for q in self.given.catalogue.questions if self.leaves_choice(q)]
         rows = {q.name: text for q in questions if (text := spoken(q, answers[q.name]))}
         titles = {q.name: q.title or q.name for q in questions}
         width = max(len(titles[name]) for name in rows)

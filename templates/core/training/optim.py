@@ -111,7 +111,12 @@ def set_rate(optimizer: Optimizer, progress: Progress) -> None:
 
     But for a plateau's, it is a function of the share of the goal that is done: any run can be extended.
     """
+    #: if generator == "flow"
     cfg, total, beta = progress.cfg.optim, progress.total, 0.9
+    #: endif
+    #: if generator == "gan"
+    cfg, total, beta = progress.cfg.optim, progress.total, progress.cfg.optim.momentum
+    #: endif
     step = total - progress.goal + progress.steps
     if cfg.schedule == "plateau":
         rate = cfg.lr * progress.scale

@@ -4,8 +4,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+#: if strategy == "fsdp"
+from torch.amp import GradScaler
+from torch.distributed.fsdp import FSDPModule
+
+#: endif
+#: if strategy != "fsdp"
 from torch.amp import GradScaler
 
+#: endif
 from ..config import Config
 from ..runs.progress import Progress
 from .module import TrainingModule
@@ -39,6 +46,10 @@ class Updates(Update):
     @contextmanager
     def only(self, phase: str) -> Iterator[None]:
         """Let only the weights of a phase have gradients; others are constants meanwhile."""
+        #: if strategy == "fsdp"
+        if isinstance(self.module, FSDPModule):
+            self.module.reshard()  # a validation leaves it whole: what is frozen then would not be for the second batch
+        #: endif
         chosen = self.names[phase] | {"tally"}
         others = [w for name, w in self.module.named_parameters() if w.requires_grad and name not in chosen]
         for weight in others:

@@ -19,6 +19,10 @@ def write(folder: Path, run: Path, cfg: Config, trained: Trained) -> None:
     """Write `model.safetensors`, `config.json`, `assets/` and the card, `README.md`."""
     (folder / "assets").mkdir(parents=True)
     weights = {name: value.clone().contiguous() for name, value in trained.net.state_dict().items()}
+    #: if generator == "gan"
+    exported = {*map(id, trained.exported.parameters())}  # those of the generator
+    weights = {name: weights[name] for name, value in trained.net.named_parameters() if id(value) in exported}
+    #: endif
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
     groups = {name: value for name, value in cfg.plain().items() if name in ("data", "model", "objective", "optim")}
     save_json(folder / "config.json", {**groups, "about": trained.about})

@@ -10,9 +10,9 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from torch import Tensor
 
+from ..generated import CLASSES, SHOWN
 from ..interface import Batch, Data
 from ..noise import normal, seeds_of
-from .objective import CLASSES, SHOWN
 from .settings import DataConfig
 
 WHITE = 255
@@ -52,6 +52,7 @@ def choose_cells(labels: Tensor) -> Tensor:
     return cells
 
 
+#: if generator == "flow"
 def batch_of(pixels: Tensor, label: Tensor, seeds: Tensor) -> Batch:
     """`image` [B, C, H, W] in 0..1, `label` [B], and from the seeds `noise` as large as images and `time` [B].
 
@@ -62,6 +63,16 @@ def batch_of(pixels: Tensor, label: Tensor, seeds: Tensor) -> Batch:
     return {"image": pixels / WHITE, "label": label, "noise": noise, "time": time}
 
 
+#: endif
+#: if generator == "gan"
+def batch_of(pixels: Tensor, label: Tensor, seeds: Tensor) -> Batch:
+    """`image` [B, C, H, W] in 0..1, `label` [B], and from the seeds `noise` and `nudge`, as large as images."""
+    drawn = normal(seeds, 2 * pixels[0].numel()).to(pixels.device, non_blocking=True)
+    noise, nudge = drawn.view(len(pixels), 2, *pixels.shape[1:]).unbind(1)
+    return {"image": pixels / WHITE, "label": label, "noise": noise, "nudge": nudge}
+
+
+#: endif
 def open_data(cfg: DataConfig) -> Data:
     """The three splits, each with the same share of every class."""
     digits = load_digits()  # 1,797 images of 8x8 pixels in 0..16: UCI ML hand-written digits

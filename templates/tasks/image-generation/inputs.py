@@ -29,8 +29,14 @@ class Exported(nn.Module):
 
     def __init__(self, net: Any) -> None:
         super().__init__()
+        #: if generator == "flow"
         self.net = net
 
+        #: endif
+        #: if generator == "gan"
+        self.net = net.generator
+
+    #: endif
     def forward(self, noise: Tensor, labels: Tensor) -> Tensor:
         images: Tensor = self.net.sample(noise, labels)
         return images

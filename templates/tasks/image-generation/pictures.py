@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from torch.nn.functional import pad
 
-from .objective import CLASSES, SHOWN
+from ..generated import CLASSES, SHOWN
 
 
 def draw(sums: dict[str, Tensor], about: dict[str, Any]) -> dict[str, Figure]:

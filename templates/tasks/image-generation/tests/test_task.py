@@ -9,13 +9,14 @@ import pytest
 import torch
 from PIL import Image
 
-from my_project import predict
+from my_project import generated, predict
 from my_project.errors import UserError
+from my_project.generated import frechet, moments
 from my_project.noise import normal, seeds_of
 from my_project.task import inputs, pictures
 from my_project.task.data import Pixels, open_data
 from my_project.task.model import build
-from my_project.task.objective import Objective, frechet, moments
+from my_project.task.objective import Objective
 from my_project.task.settings import DataConfig, ModelConfig, ObjectiveConfig
 from my_project.train import run
 from my_project.trained import evaluate
@@ -25,19 +26,26 @@ def everything(source):
     return source.batch(list(range(len(source))), None)
 
 
-def score(objective, real, images):
+class Made(torch.nn.Module):
+    """Gives images, whatever it is asked for."""
+
+    def __init__(self, images):
+        super().__init__()
+        self.images = images
+
+    def sample(self, noise, label):
+        return self.images
+
+
+def score(real, images):
     """The scores of images that stand for those of a batch."""
+    return generated.compare(generated.measure(Made(images), real, 10), 10, "Do this.")
 
-    class Made(torch.nn.Module):
-        """Gives these images, whatever it is asked for."""
 
-        def sample(self, noise, label):
-            return images
-
-        def forward(self, x, time, label):
-            return torch.zeros_like(x)
-
-    return objective.scores(objective.measure(Made(), real, torch.Generator()))
+def means_of(real):
+    """One image for each class."""
+    means = torch.stack([real["image"][real["label"] == label].mean(0) for label in range(10)])
+    return means[real["label"]]
 
 
 @pytest.fixture(scope="module")
@@ -101,19 +109,27 @@ def test_patches_that_do_not_fit_the_images_are_named():
 
 
 def test_real_images_are_nearer_than_noise_and_than_the_mean_of_each_class(opened):
-    objective, real = Objective(ObjectiveConfig(), opened.about), everything(opened.val)
-    means = torch.stack([real["image"][real["label"] == label].mean(0) for label in range(10)])
+    real = everything(opened.val)
     found = {
-        "same": score(objective, real, real["image"]),
-        "mean": score(objective, real, means[real["label"]]),
-        "noise": score(objective, real, torch.rand(real["image"].shape)),
-        "other class": score(objective, real, real["image"].roll(1, 0)),
+        "same": score(real, real["image"]),
+        "mean": score(real, means_of(real)),
+        "noise": score(real, torch.rand(real["image"].shape)),
+        "other class": score(real, real["image"].roll(1, 0)),
     }
     assert found["same"]["frechet"] == pytest.approx(0, abs=1e-6)
     assert found["same"]["spread"] == pytest.approx(0, abs=1e-6)
     assert found["mean"]["spread"] == pytest.approx(1)
     assert found["noise"]["frechet"] > 2 * found["mean"]["frechet"] > 2
     assert found["other class"]["frechet"] > 0.5
+
+
+def test_images_of_a_class_that_are_nearly_all_alike_are_told_of(opened, caplog):
+    real = everything(opened.val)
+    means = means_of(real)
+    for share in (0.3, 0.1):
+        score(real, means + share * (real["image"] - means))
+    alike = "Images of a class are nearly all alike: they vary 1.0% as much as real ones. Do this."
+    assert [record.getMessage() for record in caplog.records] == [alike]
 
 
 def test_the_distance_is_that_of_two_normal_distributions():
@@ -139,15 +155,50 @@ def test_the_picture_has_a_row_for_each_class(opened):
     assert figure.axes[0].images[0].get_array().shape[:2] == (10 * 9, 8 * 9)  # a line between images
 
 
+#: if generator == "gan"
+class Slope(torch.nn.Module):
+    """Calls an image as real as its pixels add up to; images are what is asked for, with no pixel changed."""
+
+    generator = staticmethod(lambda noise, label: noise)
+
+    def discriminator(self, images, label):
+        return images.sum(dim=(1, 2, 3))
+
+
+def test_a_discriminator_pays_for_being_steep_at_real_and_at_generated_images(opened):
+    batch, softplus = opened.val.batch([0, 1], None), torch.nn.functional.softplus
+    sums = {name: batch[name].sum(dim=(1, 2, 3)) for name in ("noise", "nudge")}
+    ahead = (2 * batch["image"] - 1).sum(dim=(1, 2, 3)) - sums["noise"]
+    for penalty in (0.0, 0.5):
+        objective = Objective(ObjectiveConfig(penalty=penalty), opened.about)
+        total, count = objective.loss(Slope(), batch, "discriminator")
+        assert count == 2
+        expected = softplus(-ahead) + penalty * 2 * sums["nudge"].square()
+        torch.testing.assert_close(total, expected.sum(), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(objective.loss(Slope(), batch, "generator")[0], softplus(ahead).sum())
+
+
+def test_each_phase_trains_its_own_network_and_the_generator_alone_is_exported(opened):
+    net = build(ModelConfig(width=8), opened.about, {}, init=True)
+    objective = Objective(ObjectiveConfig(), opened.about)
+    parts = [{*objective.groups(net, phase)} for phase in objective.phases]
+    assert not set.intersection(*parts)
+    assert set.union(*parts) == {*net.parameters()}
+    assert {*inputs.Exported(net).parameters()} == {*net.generator.parameters()}
+
+
+#: endif
 def test_the_network_beats_noise_and_one_image_for_each_class(smoke, opened, tmp_path):
     steps = replace(smoke, epochs=200, max_steps=200, validate_every=200, precision="fp32")
     cfg = replace(steps, num_threads=1, out_dir=tmp_path, model=ModelConfig(width=32, depth=2))
+    #: if generator == "gan"
+    constant = replace(smoke.optim, schedule="plateau")
+    cfg = replace(cfg, max_steps=160, model=ModelConfig(), optim=constant, ema_decay=0.98)
+    #: endif
     run(cfg)
-    found = evaluate(tmp_path, cfg)
-    objective, real = Objective(ObjectiveConfig(), opened.about), everything(opened.test)
-    means = torch.stack([real["image"][real["label"] == label].mean(0) for label in range(10)])
-    one_each = score(objective, real, means[real["label"]])["frechet"]
-    assert found["frechet"] < 0.6 * one_each < score(objective, real, torch.rand(real["image"].shape))["frechet"]
+    found, real = evaluate(tmp_path, cfg), everything(opened.test)
+    one_each, noise = (score(real, images)["frechet"] for images in (means_of(real), torch.rand(real["image"].shape)))
+    assert found["frechet"] < 0.6 * one_each < noise
     for name in ("samples", "curves"):
         assert (tmp_path / f"{name}.png").exists()
 
