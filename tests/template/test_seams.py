@@ -20,9 +20,9 @@ SEARCH = "config addresses paths tune task/search_space tests/test_tune.py " + "
 SEVERAL = "check_world config train tests/test_loading.py tests/test_processes.py " + " ".join(
     f"{room}/{name}"
     for room, names in {
-        "distributed": "__init__ parallel pretended processes",
+        "distributed": "__init__ parallel pretended processes watch",
         "runs": "best folder progress terminal",
-        "training": "engine loading optim run signals speed state",
+        "training": "engine estimate loading optim run signals speed state",
     }.items()
     for name in names.split()
 )
