@@ -90,6 +90,8 @@ class Config:
     #: if strategy != "single"
     sync_batchnorm: bool = False
     """BatchNorm over the batches of all processes; GPUs only"""
+    timeout: PositiveInt = 1800
+    """seconds that processes wait for one that has stopped answering, before it is named and all of them end"""
     #: endif
     profile: bool = False
     """write a trace of a few steps to profile/"""

@@ -5,10 +5,12 @@ What it learns and logs goes to a folder of its own, `runs/0001` at first.
 #: endif
 #: if strategy != "single"
 In several processes: `torchrun --nproc-per-node N -m <package>.train [...]`.
+`--estimate N` trains nothing; it says how much memory each of N processes needs for the model.
 #: endif
 """
 
 #: if strategy != "single"
+import argparse
 import os
 #: endif
 import sys
@@ -46,15 +48,21 @@ def main() -> None:
 #: endif
 #: if strategy != "single"
 def main() -> None:
+    about = "print the memory that each of so many processes needs for the model, and end"
+    own = {"type": int, "metavar": "N", "default": argparse.SUPPRESS, "help": about}
     with plain_errors():
-        cfg, _ = parse("train")
+        cfg, args = parse("train", **{"--estimate": own})
         if os.environ.get("RANK", "0") == "0":
             print("loading PyTorch ...", file=sys.stderr, flush=True)
         with quick_imports():
             from .distributed.processes import process_group
+            from .training.estimate import show
             from .training.run import train
 
-        with process_group():
+        if "estimate" in args:
+            show(cfg, args.estimate)
+            return
+        with process_group(cfg.timeout):
             train(cfg)
 
 

@@ -72,6 +72,8 @@ def digest(run: Path) -> str:
 
 
 @by_pair(28, alone=True)
+@pytest.mark.soak
+@pytest.mark.timeout(6000)
 def test_a_job_whose_time_is_up_is_queued_again_and_ends_as_one_that_was_not_disturbed(
     slurm: Slurm, project: MakeProject, framework: str, strategy: str
 ) -> None:

@@ -2,9 +2,10 @@
 
     python -m tests.support.harmed_run PACKAGE HARM [--group.name value ...]
 
-HARM is JSON: which `signal` this process gets at the `at`-th of its steps, saves or validation batches, as
-`where` says; `came` is a file that tells when it came. `namespaces` is a process whose disks this one sees,
-`pause_s` how long a save that failed waits before it is tried again.
+HARM is JSON: which `signal` this process gets, or for how long it sleeps (`sleep_s`), at the `at`-th of its
+steps, saves or validation batches, as `where` says; `came` is a file that tells when it came. Of several
+processes it is the one of that `rank`, and none that is started again later. `namespaces` is a process whose
+disks this one sees, `pause_s` how long a save that failed waits before it is tried again.
 """
 
 import ctypes
@@ -14,6 +15,7 @@ import json
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -32,7 +34,8 @@ def main() -> None:
     train = importlib.import_module(f"{package}.train")
     if pause_s := wanted.get("pause_s"):
         importlib.import_module(f"{package}.runs.files").PAUSES_S = (pause_s,)  # type: ignore[attr-defined]
-    if "where" in wanted:
+    rank = int(os.environ.get("RANK", "0"))
+    if "where" in wanted and wanted.pop("rank", rank) == rank and not Path(wanted["came"]).exists():
         prepare(**wanted)
     sys.argv = ["train", *arguments]
     train.main()
@@ -50,13 +53,15 @@ def enter(process: int) -> None:
 
 
 def prepare(where: str, at: int, came: str, **harm: Any) -> None:
-    """Let a signal come at a certain place, and note that it came."""
+    """Let a signal, or sleep, come at a certain place, and note that it came."""
     counter = itertools.count(1)
 
     def come(*_: object) -> None:
         if next(counter) == at:
             Path(came).touch()
-            os.kill(os.getpid(), getattr(signal, harm["signal"]))
+            if "signal" in harm:
+                os.kill(os.getpid(), getattr(signal, harm["signal"]))
+            time.sleep(harm.get("sleep_s", 0))
 
     places: dict[str, Callable[[Callable[..., None]], object]] = {
         "step": register_optimizer_step_post_hook,

@@ -82,7 +82,7 @@ def poisoned(cfg: Any, step: int, last: int, rank: int) -> list[list[list[float]
 
 def main() -> None:
     chance = random.Random(TIMES)
-    with processes.process_group():
+    with processes.process_group(600):
         for number in range(3 * TIMES):
             precision = ("fp32", "bf16", "fp16")[number % 3]
             step, rank = chance.randint(2, 8), chance.randrange(processes.world_size())

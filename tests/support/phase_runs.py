@@ -92,7 +92,7 @@ class Watch:
 def train_all() -> None:
     new_scale = GradScaler.__init__
     device, _, *others = new_scale.__defaults__ or ()
-    with processes.process_group():
+    with processes.process_group(600):
         for name, wanted in RUNS.items():
             new_scale.__defaults__ = (device, wanted.get("scale", SCALE), *others)
             harm, resume = wanted.get("harm"), wanted.get("resume", False)

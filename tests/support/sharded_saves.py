@@ -39,5 +39,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with processes.process_group():
+    with processes.process_group(600):
         main()

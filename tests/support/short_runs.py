@@ -27,7 +27,7 @@ def main() -> None:
             samples.extend([len(output)] if module.in_channels == 1 else [])
 
     nn.modules.module.register_module_forward_hook(note)
-    with processes.process_group():
+    with processes.process_group(600):
         for name, arguments in runs.items():
             sys.argv = ["train", *arguments, "--out_dir", str(folder / name)]
             dtypes.clear()

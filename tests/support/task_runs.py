@@ -100,7 +100,7 @@ def spoil(step: int, changed: list[bool]) -> Any:
 
 
 def train_all() -> None:
-    with processes.process_group():
+    with processes.process_group(600):
         for name, wanted in RUNS.items():
             scaler = partial(GradScaler, init_scale=wanted.get("scale", 2.0**16))
             run.GradScaler = scaler  # type: ignore[attr-defined]

@@ -217,7 +217,7 @@ def compiled() -> Noted:
 
 
 def main() -> None:
-    with processes.process_group():
+    with processes.process_group(600):
         for name in RUNS:
             noted = globals()[name]()
             if processes.rank() == 0:

@@ -8,7 +8,7 @@ from tests.support.projects import FRAMEWORKS, rendered
 
 # Calls that unpickle, or else run what they read, and the modules that may make them.
 KNOWN = {
-    "torch.load": {"files", "module", "trained"},
+    "torch.load": {"files", "module", "report", "trained"},
     "torch.export.load": {"exported"},
     "torch.jit.load": {"exported"},
     "dist.broadcast_object_list": {"processes", "worker"},

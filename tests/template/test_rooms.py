@@ -18,12 +18,15 @@ HELPERS = {
     path.name.partition(".")[0]
     for path in STUBS.glob("src/*/*.py.jinja")
     if OF_TASK in path.read_text("utf-8")
-} | {"pretrained"}  # modules beside `task/`, which no other than it calls, but for what an export writes
+} | {
+    "pretrained",
+    "splits",
+}  # modules beside `task/`, which no other than it calls, but for what an export writes
 TESTS_OF_TASK = {
     f"tests/{path.name.removesuffix('.jinja')}"
     for path in STUBS.glob("tests/*.py.jinja")
     if OF_TASK in path.read_text("utf-8")
-}
+} | {"tests/test_splits.py"}
 
 # Each room imports from those above it, and from itself if it is a folder.
 ORDER = (

@@ -20,9 +20,9 @@ SEARCH = "config addresses paths tune task/search_space tests/test_tune.py " + "
 SEVERAL = "check_world config train tests/test_loading.py tests/test_processes.py " + " ".join(
     f"{room}/{name}"
     for room, names in {
-        "distributed": "__init__ parallel pretended processes",
+        "distributed": "__init__ parallel pretended processes watch",
         "runs": "best folder progress terminal",
-        "training": "engine loading optim run signals speed state",
+        "training": "engine estimate loading optim run signals speed state",
     }.items()
     for name in names.split()
 )
@@ -38,7 +38,8 @@ GAN = "configs/smoke.yaml tests/test_task.py " + " ".join(
     f"task/{name}" for name in ("data", "inputs", "model", "objective", "settings")
 )
 PHRASES = " ".join(f"{PACKAGE}/task/phrases.{suffix}" for suffix in ("csv", "LICENSE"))
-TOKENS = f"{TASK} task/pictures generation tokens"
+NO_FOLDS = "splits tests/test_splits.py"
+TOKENS = f"{TASK} {NO_FOLDS} task/pictures generation tokens"
 MLFLOW, WANDB = "addresses training/loggers training/mlflow_run", "training/loggers training/wandb_run"
 DASHBOARD = " ".join(
     f"monitoring/{name}"
@@ -54,7 +55,7 @@ DASHBOARD = " ".join(
 # files of the package.
 SEAMS = {
     ("framework", "ignite"): "training/engine training/step",
-    ("task", "image-generation"): f"{TASK} generated noise predict task/pictures",
+    ("task", "image-generation"): f"{TASK} {NO_FOLDS} generated noise predict task/pictures",
     ("task", "language-modeling"): TOKENS,
     ("task", "segmentation"): f"{TASK.removeprefix('images ')} digits masks predict task/pictures",
     ("task", "tabular"): f"{TASK} tables task/pictures",

@@ -38,10 +38,10 @@ def name_of(before: int, after: int, change: str, stop: str) -> str:
     return f"from-{before}-to-{after}-{change}-{STOPS[stop][0]}"
 
 
-def arguments(before: int, change: str, stop: str) -> list[str]:
-    """What a run goes on with: the batch of each process is the one before, unless it changes."""
+def arguments(before: int, after: int, change: str, stop: str) -> list[str]:
+    """What a run goes on with: as many samples in a step as before, unless that changes."""
     checkpoint = f"runs/begun-{before}/checkpoints/step-{STOPS[stop][0]:08d}.pt"
-    batch = ["--data.batch_size", str(BATCH // before)]
+    batch = ["--data.batch_size", str(BATCH // max(before, after))]
     return [*COMMON.split(), *batch, *CHANGES[change].split(), "--resume", checkpoint]
 
 
@@ -62,7 +62,7 @@ def ends(tmp_path_factory: pytest.TempPathFactory) -> Ends:
                 runs[f"begun-{processes}"] = [*COMMON.split(), *batch, "--max_steps", "11"]
             if (folder / "runs/begun-1").exists():
                 chosen = [case for case in CASES if case[1] == processes]
-                runs |= {name_of(*case): arguments(case[0], *case[2:]) for case in chosen}
+                runs |= {name_of(*case): arguments(*case) for case in chosen}
             script = (ROOT / "tests/support/short_runs.py", "my_project", json.dumps(runs), "runs")
             project.run_fork(*script, processes=processes)
         return folder / "runs"
@@ -73,11 +73,12 @@ def ends(tmp_path_factory: pytest.TempPathFactory) -> Ends:
 def goal(before: int, after: int, change: str, stop: str) -> tuple[int, int]:
     """The steps and the samples that a run ends with: whole epochs, but for samples too few for a batch."""
     steps, epoch, samples = STOPS[stop]
-    batch = after * (50 if change == "batch" else BATCH // before)
+    batch = after * (50 if change == "batch" else BATCH // max(before, after))
+    accumulate = {"batch": 1, "accumulate": 3}.get(change, BATCH // batch)
     trained = steps * BATCH
     for _ in range(epoch, 4 if change == "epochs" else 3):
         batches = (NUM_SAMPLES - samples) // batch
-        steps += math.ceil(batches / (3 if change == "accumulate" else 1))
+        steps += math.ceil(batches / accumulate)
         trained += batches * batch
         samples = 0
     return steps, trained
@@ -187,12 +188,25 @@ def test_settings_of_the_optimizer_that_change_are_those_of_the_run_from_then_on
 
 
 @by_framework(4, 8)
-def test_a_run_of_two_processes_that_goes_on_with_one_comes_to_its_goal(
+def test_a_run_that_goes_on_with_fewer_or_more_processes_keeps_the_samples_of_a_step(
     framework: str, tmp_path: Path
 ) -> None:
     files = rendered({"framework": framework, "strategy": "ddp", "loggers": []})
     project = Project(write(files, tmp_path), "my_project")
     settings = ("-m", "my_project.train", "--model.width", "2", "--num_threads", "1", "--epochs", "4")
-    project.run_fork(*settings, "--max_steps", "20", "--out_dir", "runs/a", processes=2)
-    project.run_fork(*settings, "--out_dir", "runs/a", "--resume", "auto")
-    assert (tmp_path / "runs/a/metrics.csv").read_text().splitlines()[-1].startswith("60,4,")
+    on = ("--out_dir", "runs/a", "--resume", "auto")
+    project.run_fork(*settings, "--max_steps", "10", *on, processes=2)
+    done = project.start_fork(*settings, "--max_steps", "20", *on)
+    assert "A step keeps its 128 samples in 1 process: optim.accumulate=2." in done.stderr
+    project.run_fork(*settings, "--max_steps", "30", *on)  # again, as after another failure
+    project.run_fork(*settings, *on, processes=2)
+    assert (tmp_path / "runs/a/metrics.csv").read_text().splitlines()[-1].startswith("40,4,")
+
+    project.run_fork(*settings, "--max_steps", "20", "--out_dir", "runs/b")
+    more = (*settings, "--out_dir", "runs/b", "--resume", "auto")
+    done = project.start_fork(*more, processes=2)
+    assert done.returncode == 1
+    assert "runs/b: a step has 64 samples, which 2 processes cannot take in batches of" in done.stderr
+    assert "Traceback" not in done.stderr
+    project.run_fork(*more, "--data.batch_size", "32", processes=2)
+    assert (tmp_path / "runs/b/metrics.csv").read_text().splitlines()[-1].startswith("80,4,")

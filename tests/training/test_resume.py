@@ -111,23 +111,31 @@ class Forked:
         `harm` names the process, the `rank`, that gets a `signal`, and when: see `harmed_run`; or `after_s`.
         With `pause_s`, a save that failed is tried again after that time only.
         """
-        arguments = [*COMMON, *([] if self.task == PAIRS else DROPOUT), *OWN.get(self.task, []), *settings]
         if harm.get("where") == "step":
             harm["at"] = int(harm["at"]) * PHASES.get(self.task, 1)
-        arguments += ["--data.batch_size", str(TAKEN[self.task] // self.ranks)]
-        arguments += ["--out_dir", f"runs/{run}", "--resume", "auto"]
         with tempfile.TemporaryDirectory() as notes:
-            return self._train(arguments, harm, Path(notes, "came"))
+            return self._train(self.arguments(run, settings), harm, Path(notes, "came"))
 
-    def _train(self, arguments: list[str], harm: Mapping[str, str | float], came: Path) -> Ended:
+    def arguments(self, run: str, settings: list[str]) -> list[str]:
+        arguments = [*COMMON, *([] if self.task == PAIRS else DROPOUT), *OWN.get(self.task, []), *settings]
+        arguments += ["--data.batch_size", str(TAKEN[self.task] // self.ranks)]
+        return [*arguments, "--out_dir", f"runs/{run}", "--resume", "auto"]
+
+    def start(
+        self, arguments: list[str], harm: Mapping[str, str | float], came: Path
+    ) -> tuple[object, list[forks.Fork]]:
+        """The processes of a run, and the store where they meet, which is to be kept until they end."""
         store, environments = forks.rendezvous(self.ranks) if self.ranks > 1 else (None, [{}])
         settings, log = Project(self.folder, "my_project").settings, self.folder / "log.txt"
-        running = []
-        for rank, own in enumerate(environments):
-            mine = {**harm, "came": str(came)} if rank == harm.get("rank") else {}
-            program = ("-m", "tests.support.harmed_run", "my_project")
-            job = json.dumps({**mine, "namespaces": self.holder})
-            running.append(forks.start((*program, job, *arguments), self.inside, settings | own, log, log))
+        program = ("-m", "tests.support.harmed_run", "my_project")
+        job = json.dumps({**harm, "came": str(came), "namespaces": self.holder})
+        return store, [
+            forks.start((*program, job, *arguments), self.inside, settings | own, log, log)
+            for own in environments
+        ]
+
+    def _train(self, arguments: list[str], harm: Mapping[str, str | float], came: Path) -> Ended:
+        store, running = self.start(arguments, harm, came)
         if "after_s" in harm:
             time.sleep(float(harm["after_s"]))
             with suppress(ProcessLookupError):

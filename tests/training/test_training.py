@@ -176,7 +176,7 @@ def fail(samples, score):
         raise RuntimeError("enough")
 
 cfg = Config(epochs=3, num_threads=1, log_every=2, model=ModelConfig(width=8))
-with process_group():
+with process_group(600):
     try:
         train.run(cfg, fail)
     except RuntimeError as error:

@@ -7,24 +7,29 @@ rank 0 of 1, whatever the environment says.
 import gc
 import logging
 import os
+import secrets
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from functools import cache, partial, wraps
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed import PrefixStore, TCPStore, distributed_c10d  # type: ignore[attr-defined]
 
 #: if "slurm" in launch
 from ..errors import LOG, UserError
 from . import slurm
+from .watch import Watch
 
 #: endif
 #: if "slurm" not in launch
 from ..errors import LOG, UserError
+from .watch import Watch
 
 #: endif
 P = ParamSpec("P")
@@ -44,8 +49,11 @@ def world_size() -> int:
 
 
 @contextmanager
-def process_group() -> Iterator[None]:
-    """Join the processes of a launcher, of which the first gives warnings; a plain `python -m` trains alone."""
+def process_group(timeout: int) -> Iterator[None]:
+    """Join the processes of a launcher, of which the first gives warnings; a plain `python -m` trains alone.
+
+    One that does not answer for `timeout` seconds is named, and all end: see `Watch`.
+    """
     #: if "slurm" in launch
     own = slurm.join()
     #: endif
@@ -54,16 +62,46 @@ def process_group() -> Iterator[None]:
         return
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    # Of each group, also those that frameworks make: `Watch`, which knows more, is to be first.
+    bound = timedelta(seconds=timeout + 60)
+    distributed_c10d.default_pg_timeout = distributed_c10d.default_pg_nccl_timeout = bound
     #: if "slurm" in launch
+    own = own or _meet(bound)
     dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo", **own)
     #: endif
     #: if "slurm" not in launch
-    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo", **_meet(bound))
     #: endif
     LOG.setLevel(logging.ERROR if rank() else logging.WARNING)
-    yield
+    with Watch(timeout):
+        yield
     gc.collect()  # a wrapped model in a reference cycle that outlives its group can hang gloo, or end in an abort
     dist.destroy_process_group()
+
+
+def _meet(bound: timedelta) -> dict[str, Any]:
+    """What `init_process_group` has to know if torchrun's own process keeps the store where processes meet.
+
+    That store still has what processes wrote there that torchrun had started before, and torch 2.13 reads it
+    (pytorch#135712). So the first thinks of a new prefix, and the others know it by its answer to them.
+    """
+    said = os.environ
+    if said.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        return {}
+    number, size, own = int(said["RANK"]), int(said["WORLD_SIZE"]), secrets.token_hex(8)
+    store, begin = TCPStore(said["MASTER_ADDR"], int(said["MASTER_PORT"]), timeout=bound), time.monotonic()
+    if number == 0:
+        store.set("prefix", prefix := own)
+        others = store.multi_get([f"{prefix}/{other}" for other in range(1, size)]) if size > 1 else []
+        store.set(f"{prefix}/met", b" ".join(others))
+    while number > 0:
+        store.set(f"{(prefix := store.get('prefix').decode())}/{number}", own)
+        if store.check([f"{prefix}/met"]) and own.encode() in store.get(f"{prefix}/met"):
+            break
+        if time.monotonic() - begin > bound.total_seconds():
+            raise UserError(f"process {number} of {size} did not meet the others within {bound.total_seconds():g} s.")
+        time.sleep(0.05)
+    return {"store": PrefixStore(prefix, store), "rank": number, "world_size": size}
 
 
 def first(call: Callable[[], T]) -> T:

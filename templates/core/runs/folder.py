@@ -68,6 +68,29 @@ def _checkpoint(cfg: Config) -> Path | None:
 
 #: if strategy != "single"
 @processes.by_first
+def keep_step(cfg: Config, path: Path | None) -> Config:
+    """The settings of a run that goes on from `path`, with as many samples in a step as it had.
+
+    Where the number of processes has changed, and nothing that makes up a batch, other numbers of batches are
+    accumulated. Raises `UserError` where none makes up the step.
+    """
+    run = path.parent.parent if path else cfg.out_dir
+    before = _read(run / "run.json").get("step") if run else None
+    if not before or before["given"] != [cfg.data.batch_size, cfg.optim.accumulate]:
+        return cfg
+    samples, count = before["samples"], processes.world_size()
+    many = f"{count} process{'es' * (count > 1)}"
+    accumulate, rest = divmod(samples, cfg.data.batch_size * count)
+    if rest or not accumulate:
+        text = f"which {many} cannot take in batches of data.batch_size={cfg.data.batch_size}"
+        hint = "Give another data.batch_size or optim.accumulate, and the run goes on with the steps that they make"
+        raise UserError(f"{run}: a step has {samples} samples, {text}. {hint}.")
+    if accumulate != cfg.optim.accumulate:
+        LOG.warning("A step keeps its %d samples in %s: optim.accumulate=%d.", samples, many, accumulate)
+    return replace(cfg, optim=replace(cfg.optim, accumulate=accumulate))
+
+
+@processes.by_first
 #: endif
 def begin(cfg: Config, data: Data, progress: Progress, stack: ExitStack) -> Config:
     """Make the folder of the run and write the settings; delete what is later than the step at which it starts.
@@ -111,7 +134,8 @@ def _prepare(folder: Path, cfg: Config, data: Data, progress: Progress) -> None:
     sizes = {name: len(getattr(data, name)) for name in ("train", "val", "test")}
     about: dict[str, Any] = {"goal": _goal(cfg), "samples": sizes, "data": data.train.fingerprint}
     #: if strategy != "single"
-    about["processes"] = processes.world_size()
+    given, samples = [cfg.data.batch_size, cfg.optim.accumulate], progress.taken * progress.cfg.optim.accumulate
+    about |= {"processes": processes.world_size(), "step": {"given": given, "samples": samples}}
     #: endif
     files.save_json(folder / "run.json", {**origin.facts(folder), **about, "earlier": earlier})
     files.save_text(folder / "config.yaml", yaml.safe_dump(cfg.plain(), sort_keys=False))

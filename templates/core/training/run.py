@@ -50,12 +50,20 @@ def train(cfg: Config, report: Report = None, *, logged: bool = True) -> float:
     saved = load_saved(path, module, data) if path else None
     if cfg.init_from and not saved:
         load_first_weights(cfg.init_from, module)
+    #: if strategy == "single"
     progress = Progress(len(data.train), cfg, saved["progress"] if saved else START)
+    #: endif
+    #: if strategy != "single"
+    progress = Progress(len(data.train), folder.keep_step(cfg, path), saved["progress"] if saved else START)
+    #: endif
     if cfg.resume == "auto" and cfg.out_dir and folder.is_finished(cfg.out_dir, progress.goal):
         return terminal.show_end(cfg, "this run was finished already")
     loaders = build_loaders(data, cfg, progress)
     with ExitStack() as stack:
         cfg = folder.begin(cfg, data, progress, stack)
+        #: if strategy != "single"
+        cfg = replace(cfg, optim=progress.cfg.optim)  # whose step may be made up otherwise
+        #: endif
         terminal.show_begin(cfg, data, progress, sum(weight.numel() for weight in module.net.parameters()))
         stack.enter_context(speed.profiled(cfg) if cfg.profile else nullcontext())
         #: if strategy == "single"

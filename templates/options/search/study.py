@@ -39,7 +39,12 @@ WAIT_S = {"sqlite": {"timeout": 60}, "postgresql": {"connect_timeout": 10}}  # f
 EXISTS = "UniqueViolation|DuplicateTable|IntegrityError|already exists"  # what databases say of a table
 TPE = partial(samplers.TPESampler, constant_liar=True)  # workers do not try values that are being tried
 SAMPLERS: dict[str, Any] = {"tpe": TPE, "random": samplers.RandomSampler, "gp": samplers.GPSampler}
+#: if strategy == "single"
 FREE = {"out_dir", "resume", "num_threads"}  # settings that may differ between the starts of a study
+#: endif
+#: if strategy != "single"
+FREE = {"out_dir", "resume", "num_threads", "timeout"}  # settings that may differ between the starts of a study
+#: endif
 FIXED = {*FREE, "objective.monitor"}  # settings that no trial has for itself
 
 

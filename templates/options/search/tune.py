@@ -39,7 +39,7 @@ def main() -> None:
             from .distributed.processes import process_group
             from .search.run import run
 
-        with process_group():
+        with process_group(cfg.timeout):
             run(cfg, search)
 
 
