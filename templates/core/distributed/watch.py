@@ -51,7 +51,8 @@ class Watch:
 
     def say(self) -> list[Any]:
         """A number that grows, exchanges that this process has begun, which one it is, and who is missing."""
-        groups = [group for group in [*distributed_c10d._world.pg_map] if group.size() == self.size]
+        every: list[Any] = [*distributed_c10d._world.pg_map]  # whose numbers of exchanges torch's types do not know
+        groups = [group for group in every if group.size() == self.size]
         return [next(self.beats), sum(g._get_sequence_number_for_group() for g in groups), self.about, self.missing]
 
     def tell(self) -> None:
