@@ -18,6 +18,7 @@ from tests.support.proofs import once
 from tests.support.releases import ROOT
 from tests.training.test_resume import (
     COMMON,
+    DROPOUT,
     IMAGES,
     VARIANTS,
     Forked,
@@ -140,7 +141,7 @@ def launch(
 
 def check_launch(project: Forked, harm: Harm, *, cold: bool = False) -> str:
     """A run that torchrun starts again is the same one, and ends as one that nothing disturbed."""
-    settings = [*COMMON, *VARIANTS[0], "--timeout", str(TIMEOUT_S), "--data.batch_size", "16"]
+    settings = [*COMMON, *DROPOUT, *VARIANTS[0], "--timeout", str(TIMEOUT_S), "--data.batch_size", "16"]
     done = launch(project, harm, *settings, "--resume", "auto", cold=cold)
     assert done.returncode == 0, (harm, done.stderr)
     assert (project.folder / "elsewhere/came").exists()
