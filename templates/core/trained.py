@@ -66,9 +66,8 @@ def evaluate(run: Path, cfg: Config) -> dict[str, float]:
         raise UserError(f"{run}: it was trained on other data: their description, `about`, differs.")
     if (path := run / "run.json").exists():
         with checked(path):
-            same = json.loads(path.read_text())["data"] == data.train.fingerprint
-        if not same:
-            LOG.warning("%s: the training split has other samples now than those that it was trained on.", run)
+            if json.loads(path.read_text())["data"] != data.train.fingerprint:
+                LOG.warning("%s: the training split has other samples now than those that it was trained on.", run)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     objective = Objective(cfg.objective, data.about)
     if [*objective.parameters()]:

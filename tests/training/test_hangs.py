@@ -147,6 +147,7 @@ def check_launch(project: Forked, harm: Harm, *, cold: bool = False) -> str:
     assert (project.folder / "elsewhere/came").exists()
     [run] = (project.folder / "elsewhere/runs").iterdir()
     project.run(run.name).parent.mkdir(exist_ok=True)
+    shutil.rmtree(project.run(run.name), ignore_errors=True)  # of the launch before
     run.rename(project.run(run.name))
     check_end(project, run.name, 0, harm)
     return done.stderr
