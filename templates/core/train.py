@@ -51,7 +51,7 @@ def main() -> None:
     about = "print the memory that each of so many processes needs for the model, and end"
     own = {"type": int, "metavar": "N", "default": argparse.SUPPRESS, "help": about}
     with plain_errors():
-        cfg, args = parse("train", **{"--estimate": own})
+        cfg, args = parse("train", of_run=False, **{"--estimate": own})
         if os.environ.get("RANK", "0") == "0":
             print("loading PyTorch ...", file=sys.stderr, flush=True)
         with quick_imports():

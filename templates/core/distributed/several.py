@@ -64,7 +64,7 @@ def process_group(timeout: int) -> Iterator[None]:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     # Of each group, also those that frameworks make: `Watch`, which knows more, is to be first.
     bound = timedelta(seconds=timeout + 60)
-    distributed_c10d.default_pg_timeout = distributed_c10d.default_pg_nccl_timeout = bound
+    vars(distributed_c10d).update(default_pg_timeout=bound, default_pg_nccl_timeout=bound)
     #: if "slurm" in launch
     own = own or _meet(bound)
     dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo", **own)
@@ -93,7 +93,7 @@ def _meet(bound: timedelta) -> dict[str, Any]:
     if number == 0:
         store.set("prefix", prefix := own)
         others = store.multi_get([f"{prefix}/{other}" for other in range(1, size)]) if size > 1 else []
-        store.set(f"{prefix}/met", b" ".join(others))
+        store.set(f"{prefix}/met", b" ".join(others).decode())
     while number > 0:
         store.set(f"{(prefix := store.get('prefix').decode())}/{number}", own)
         if store.check([f"{prefix}/met"]) and own.encode() in store.get(f"{prefix}/met"):

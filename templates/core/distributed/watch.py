@@ -39,8 +39,10 @@ class Watch:
         self.threads = [threading.Thread(target=work, daemon=True) for work in (self.tell, self.look)]
 
     def __enter__(self) -> Self:
-        for thread in self.threads if self.size > 1 else []:
-            thread.start()
+        if self.size > 1:  # told before anything can hang: who asks waits until there is something
+            distributed_c10d._get_default_store().set(f"told/{self.rank}", json.dumps(self.say()))
+            for thread in self.threads:
+                thread.start()
         return self
 
     def __exit__(self, *error: object) -> None:
