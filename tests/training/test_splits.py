@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mlscaffold.catalogue.questions import Answers
 from tests.support.projects import FRAMEWORKS, Project, rendered, write
 
 TASKS = ("image-classification", "segmentation", "tabular", "text-classification")
@@ -44,7 +45,7 @@ def test_folds_are_parts_of_what_is_not_tested_of_data_that_comes_with_a_project
 
 
 def project_of(task: str, framework: str, folder: Path) -> Project:
-    answers = {"task": task, "framework": framework, "loggers": []}
+    answers: Answers = {"task": task, "framework": framework, "loggers": []}
     return Project(write(rendered(answers), folder), "my_project")
 
 
