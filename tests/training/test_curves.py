@@ -80,9 +80,8 @@ def test_a_run_has_the_curves_of_the_last_release(
     assert before.keys() == now.keys()
     assert before["lr"] == now["lr"]
     far = [abs(a / b - 1) for a, b in zip(now["train/loss"], before["train/loss"], strict=True)]
-    say(
-        f"{framework} {name}: losses to train differ by {max(far):.1e}, scores by {distance(before, now):.1e}"
-    )
+    scores_apart = distance(before, now, name)
+    say(f"{framework} {name}: losses to train differ by {max(far):.1e}, scores by {scores_apart:.1e}")
     if name == "short window":
         *_, short = (index for index in range(4))  # of the first epoch
         assert max(far[:short]) < 1e-4
@@ -92,10 +91,13 @@ def test_a_run_has_the_curves_of_the_last_release(
         assert max(far[short + 1 :]) > 1e-3
     else:
         assert max(far) < 1e-3
-        assert distance(before, now) < (0.02 if name in ("bf16", "fp16") else 0.005)
+        assert scores_apart < 0.005
 
 
-def distance(before: Curves, now: Curves) -> float:
-    """Between scores: a sample of 230 that is on the edge of two classes may come to be on the other side."""
-    names = [name for name in before if name.startswith("val/")]
+def distance(before: Curves, now: Curves, name: str) -> float:
+    """Between scores: a sample of 230 that is on the edge of two classes may come to be on the other side.
+
+    In half precision several do, on some processors more than on others: there, the loss of all tells.
+    """
+    names = ["val/loss"] if name in ("bf16", "fp16") else [each for each in before if each.startswith("val/")]
     return max(abs(a - b) for name in names for a, b in zip(before[name], now[name], strict=True))

@@ -138,7 +138,7 @@ def test_a_run_goes_on_with_the_data_that_it_began_with_alone(framework: str, tm
     [path] = (tmp_path / "run/checkpoints").glob("*.pt")
     assert done.stderr.splitlines()[-1] == (
         f"error: run/checkpoints/{path.name}: it was trained on other data:"
-        " Source.fingerprint is another (14 samples then, 14 now)."
+        " Source.fingerprint is another (18 samples then, 19 now)."
         " Start a new run from its weights: --init_from run"
     )
     project.run_fork(*TRAIN, *given, "--out_dir", "new", "--init_from", "run")
