@@ -204,7 +204,7 @@ def test_an_answer_that_cannot_stand_is_told_beside_its_question(
         (f"mlscaffold={__version__}&task=tabular&docker=yes", {"task": "tabular", "docker": "yes"}, []),
         ("loggers=none", {"loggers": "none"}, []),
         ("mlscaffold=0.1.0&hpo=optuna", {"hpo": "optuna"}, ["This link is of mlscaffold '0.1.0'; this is "]),
-        ("tusk=tabular&hpo=optuna", {"hpo": "optuna"}, ["'tusk' was left out: 'tusk' is no question"]),
+        ("tusk=tabular&hpo=optuna", {"hpo": "optuna"}, ["'tusk' was left out: 'tusk' is no option"]),
         ("hpo=chance", {}, ["'hpo' was left out: 'chance' is not offered"]),
         ("task=tabular&pretrained=transformers", {"task": "tabular"}, ["out: Pretrained models are for"]),
         ("project=..%2F..%2Fetc&x", {}, ["'project' was left out: ", "'x' was left out: "]),

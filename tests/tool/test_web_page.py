@@ -73,6 +73,9 @@ def show(browser: Browser, server: Web) -> Iterator[Open]:
     assert [text for text in said if "Failed to load resource" not in text] == []  # what is refused is told
 
 
+OTHER_TASK = "task=image-generation"  # for a choice that is closed to the default one
+
+
 def choice(page: Page, question: Question, value: str) -> Any:
     return page.locator(f"#question-{question.name} input[value='{value}']")
 
@@ -86,10 +89,22 @@ def short(label: str) -> str:
 
 
 def test_every_choice_is_taken_by_mouse_and_shown_in_the_picture(show: Open) -> None:
+    taken = take_all(show(OTHER_TASK), [question for question in CHOICES if question.name != "task"])
     page = show()
-    for question in CHOICES:
+    taken |= take_all(page, CHOICES)
+    assert "--loggers mlflow,wandb --launch slurm" in page.locator("#command").inner_text()
+    assert taken == {(q.name, plain(each.value)) for q in CHOICES for each in q.choices}
+
+
+def take_all(page: Page, questions: list[Question]) -> set[tuple[str, str]]:
+    """Click on each choice that is not closed, and see it in the picture."""
+    taken = set()
+    for question in questions:
         for each in reversed(question.choices):
             value = plain(each.value)
+            if not choice(page, question, value).is_enabled():
+                continue
+            taken.add((question.name, value))
             before = choice(page, question, value).is_checked()
             choice(page, question, value).click()
             picture = expect(answer_in_picture(page, question))
@@ -99,7 +114,7 @@ def test_every_choice_is_taken_by_mouse_and_shown_in_the_picture(show: Open) -> 
                 picture.not_to_contain_text(short(each.label))
             else:
                 picture.to_contain_text(short(each.label))
-    assert "--loggers mlflow,wandb --launch slurm" in page.locator("#command").inner_text()
+    return taken
 
 
 def focused(page: Page) -> dict[str, str]:
@@ -137,6 +152,11 @@ def test_every_choice_is_taken_by_keyboard_alone(show: Open) -> None:
             expect(page.locator("*:focus")).to_be_checked(checked=not checked)
             taken.add((here["name"], here["value"]))
             page.keyboard.press("Space")
+    other = show(OTHER_TASK)
+    while focused(other)["name"] != "generator":
+        other.keyboard.press("Tab")
+    other.keyboard.press("ArrowDown")
+    taken.add(("generator", focused(other)["value"]))
     assert taken == {(question.name, plain(c.value)) for question in CHOICES for c in question.choices}
     assert parts == {"", *(question.name for question in CHOICES)}
     assert {"link", "zip", "make", "search", "copy", "input-project"} <= {each["id"] for each in seen}

@@ -19,7 +19,7 @@ export function drawPicture(catalogue, answers, before, go) {
   };
   const focused = document.activeElement?.dataset?.part;
   byId("picture").replaceChildren(
-    element("ol", { class: "flow" }, ...Object.entries(catalogue.stages).map(draw)),
+    element("ol", { class: "pipeline" }, ...Object.entries(catalogue.stages).map(draw)),
     element("ul", { class: "around" }, ...Object.entries(catalogue.around).map(draw)),
   );
   if (focused) document.querySelector(`[data-part="${focused}"]`)?.focus();
