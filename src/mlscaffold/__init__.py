@@ -1,3 +1,3 @@
 """Generates runnable PyTorch training projects with PyTorch Lightning or PyTorch-Ignite."""
 
-__version__ = "0.9.0"
+__version__ = "0.10.0"
