@@ -27,7 +27,7 @@ from tests.training.test_resume import (
     write_project,
 )
 
-TIMEOUT_S = 3
+TIMEOUT_S = 6  # longer than a busy machine lets a process wait for its turn
 LATER_S = 10  # than the timeout: when a run has to have ended at the latest
 MOST_S = 120  # of a run
 PLACES = {"step": (1, 50), "validation": (1, 16), "save": (7, 20)}  # of 56, and of saves those of states
@@ -107,9 +107,9 @@ def test_a_validation_that_takes_longer_than_the_timeout_and_a_process_that_is_l
     forked: MakeForked, framework: str
 ) -> None:
     project = forked(framework, PARALLEL[0])
-    long: Harm = {"where": "validation", "at": 2, "sleep_s": 4}
+    long: Harm = {"where": "validation", "at": 2, "sleep_s": 8}
     late: Harm = {"where": "step", "at": 5, "sleep_s": 2, "rank": 1}
-    for run, harm, timeout_s in (("long", long, 2), ("late", late, 4)):
+    for run, harm, timeout_s in (("long", long, 5), ("late", late, TIMEOUT_S)):
         codes, _, log = hang(project, run, harm, timeout_s)
         assert codes == [0, 0], log
         assert "no answer" not in log
